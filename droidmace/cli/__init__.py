@@ -1,0 +1,82 @@
+"""The ``droidmace`` command: one module per command, each with ``register(app)``."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from droidmace import __version__
+from droidmace.errors import EXIT_ERROR, DroidmaceError
+
+COMMANDS = ("devices", "tune", "convert", "inspect", "phone")
+"""Modules of this package, in the order in which ``--help`` lists their commands."""
+
+
+def build_app() -> typer.Typer:
+    """Assemble the typer application from the command modules."""
+    app = typer.Typer(
+        name="droidmace",
+        help="Tune, prove and ship MACE's compiled OpenCL programs for Android phones.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+    )
+
+    @app.callback()
+    def _root(
+        version: Annotated[
+            bool,
+            typer.Option("--version", help="Print the version and exit.", is_eager=True),
+        ] = False,
+    ) -> None:
+        if version:
+            typer.echo(f"droidmace {__version__}")
+            raise typer.Exit
+
+    for name in COMMANDS:
+        importlib.import_module(f"droidmace.cli.{name}").register(app)
+    return app
+
+
+def render_error(error: DroidmaceError, *, as_json: bool) -> None:
+    """Print an error: what, where, how to fix; the device's own output below."""
+    if as_json:
+        record = {
+            "error": type(error).__name__,
+            "message": error.message,
+            "where": error.where,
+            "hint": error.hint,
+            "details": error.details,
+        }
+        typer.echo(json.dumps({"error": record}, indent=2), err=True)
+        return
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print(f"[bold red]error:[/] {escape(str(error))}")
+    if error.details:
+        for line in error.details.splitlines()[-20:]:
+            console.print(f"  [dim]│[/] {escape(line)}")
+    if error.hint:
+        console.print(f"  [bold]fix:[/] {escape(error.hint)}")
+
+
+def main() -> None:
+    """Entry point: run the command, turn every ``DroidmaceError`` into its exit code."""
+    try:
+        build_app()()
+    except DroidmaceError as error:
+        render_error(error, as_json="--json" in sys.argv[1:])
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output left (``| head``): nothing to say and nobody to say it to.
+        sys.stderr.close()
+        sys.exit(EXIT_ERROR)

@@ -1,0 +1,9 @@
+"""``droidmace tune``."""
+
+from __future__ import annotations
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""

@@ -1,0 +1,1 @@
+"""Devices that can run ``mace_run``, and how to find and hold one."""
