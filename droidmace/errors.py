@@ -66,7 +66,7 @@ class InputError(DroidmaceError):
 
 
 class ConfigError(InputError):
-    """A YAML file has a wrong key, type, value or a missing file; ``where`` is file and key path."""
+    """A YAML file: wrong key, type or value, or a missing file; ``where`` has file and line."""
 
 
 class FormatError(InputError):
