@@ -159,3 +159,97 @@ class PhaseNote:
     done: int = 0
     total: int = 0
     finished: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TuneResult:
+    """Everything one phone's tuning run found out about one model.
+
+    ``cold`` and ``warm`` are processes without and with the compiled program, in pairs;
+    ``untuned_run_ms`` and ``tuned_run_ms`` are the averages of interleaved processes, in pairs.
+    """
+
+    device: DeviceInfo
+    model: str
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    cold: tuple[RunTimes, ...]
+    warm: tuple[RunTimes, ...]
+    untuned_run_ms: tuple[float, ...]
+    tuned_run_ms: tuple[float, ...]
+    latency_ratio: tuple[float, float, float]
+    """Tuned / untuned: median of the pairs, lower and upper end of its 95 % interval."""
+    startup_ratio: tuple[float, float, float]
+    """Warm / cold time to the first result, likewise."""
+    accuracy: Accuracy
+    programs: int
+    programs_from_cache: int
+    tuned_entries: int
+    tuning_s: float
+    wall_s: float
+    pushed_bytes: int
+    pushed_model_bytes: int
+    mace_version: str
+    platform_info: str
+    warnings: tuple[str, ...] = ()
+    bundle: str | None = None
+
+    def as_document(self) -> dict[str, object]:
+        """The content of ``results.json``: medians first, the raw samples below."""
+
+        def median(values: Sequence[float]) -> float:
+            return statistics.median(values)
+
+        return {
+            "schema": 1,
+            "serial": self.device.serial,
+            "device": {
+                "model": self.device.model,
+                "device_name": self.device.device_name,
+                "soc": self.device.soc,
+                "abi": self.device.abi,
+                "gpu": self.device.gpu,
+                "android_release": self.device.android_release,
+            },
+            "model": self.model,
+            "mace_version": self.mace_version,
+            "platform_info": self.platform_info,
+            "verdict": self.verdict.value,
+            "reasons": list(self.reasons),
+            "init_ms": {
+                "cold": median([run.init_ms for run in self.cold]),
+                "warm": median([run.init_ms for run in self.warm]),
+            },
+            "warmup_ms": {
+                "cold": median([run.warmup_ms for run in self.cold]),
+                "warm": median([run.warmup_ms for run in self.warm]),
+            },
+            "run_ms": {
+                "untuned": median(self.untuned_run_ms),
+                "tuned": median(self.tuned_run_ms),
+            },
+            "latency_ratio": dict(zip(("median", "low", "high"), self.latency_ratio, strict=True)),
+            "startup_ratio": dict(zip(("median", "low", "high"), self.startup_ratio, strict=True)),
+            "top1": {
+                "reference": self.accuracy.reference,
+                "untuned": self.accuracy.untuned,
+                "tuned": self.accuracy.tuned,
+            },
+            "agreement": self.accuracy.agreement,
+            "samples": self.accuracy.samples,
+            "programs": self.programs,
+            "programs_from_cache": self.programs_from_cache,
+            "tuned_entries": self.tuned_entries,
+            "tuning_s": self.tuning_s,
+            "wall_s": self.wall_s,
+            "pushed_bytes": self.pushed_bytes,
+            "pushed_model_bytes": self.pushed_model_bytes,
+            "warnings": list(self.warnings),
+            "bundle": self.bundle,
+            "raw_samples": {
+                "cold": [{"init_ms": run.init_ms, "warmup_ms": run.warmup_ms} for run in self.cold],
+                "warm": [{"init_ms": run.init_ms, "warmup_ms": run.warmup_ms} for run in self.warm],
+                "untuned_run_ms": list(self.untuned_run_ms),
+                "tuned_run_ms": list(self.tuned_run_ms),
+            },
+        }

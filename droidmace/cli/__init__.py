@@ -18,6 +18,12 @@ COMMANDS = ("devices", "tune", "convert", "inspect", "phone")
 """Modules of this package, in the order in which ``--help`` lists their commands."""
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"droidmace {__version__}")
+        raise typer.Exit
+
+
 def build_app() -> typer.Typer:
     """Assemble the typer application from the command modules."""
     app = typer.Typer(
@@ -31,14 +37,17 @@ def build_app() -> typer.Typer:
 
     @app.callback()
     def _root(
-        version: Annotated[
+        _version: Annotated[
             bool,
-            typer.Option("--version", help="Print the version and exit.", is_eager=True),
+            typer.Option(
+                "--version",
+                help="Print the version and exit.",
+                is_eager=True,
+                callback=_print_version,
+            ),
         ] = False,
     ) -> None:
-        if version:
-            typer.echo(f"droidmace {__version__}")
-            raise typer.Exit
+        pass
 
     for name in COMMANDS:
         importlib.import_module(f"droidmace.cli.{name}").register(app)

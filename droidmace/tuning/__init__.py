@@ -1,0 +1,1 @@
+"""What a measurement proves: statistics of paired samples, and the verdict."""

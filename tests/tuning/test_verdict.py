@@ -1,0 +1,80 @@
+"""The verdict follows from the evidence, and from nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from droidmace.results import Verdict
+from droidmace.tuning.statistics import PairedRatio, paired_ratio
+from droidmace.tuning.verdict import Evidence, judge
+
+FASTER = PairedRatio(pairs=5, median=0.8, low=0.75, high=0.85)
+UNCLEAR = PairedRatio(pairs=5, median=0.95, low=0.85, high=1.05)
+SLOWER = PairedRatio(pairs=5, median=1.2, low=1.1, high=1.3)
+
+ALL_GOOD = Evidence(
+    program_survives=True, startup=FASTER, latency=FASTER, agreement=1.0, finite=True
+)
+
+
+@pytest.mark.parametrize(
+    ("evidence", "verdict"),
+    [
+        (ALL_GOOD, Verdict.SHIP),
+        (replace(ALL_GOOD, program_survives=False), Verdict.PARAMS_ONLY),
+        (replace(ALL_GOOD, startup=UNCLEAR), Verdict.PARAMS_ONLY),
+        (replace(ALL_GOOD, latency=UNCLEAR), Verdict.PROGRAM_ONLY),
+        (replace(ALL_GOOD, latency=SLOWER), Verdict.PROGRAM_ONLY),
+        (replace(ALL_GOOD, latency=SLOWER, startup=SLOWER), Verdict.NOTHING),
+        (replace(ALL_GOOD, agreement=0.98), Verdict.REJECT),
+        (replace(ALL_GOOD, agreement=None), Verdict.SHIP),
+        (replace(ALL_GOOD, finite=False), Verdict.REJECT),
+    ],
+)
+def test_verdicts(evidence: Evidence, verdict: Verdict) -> None:
+    assert judge(evidence).verdict is verdict
+
+
+def test_every_verdict_says_why() -> None:
+    crash = replace(ALL_GOOD, program_survives=False, why_program_fails="it crashed (139)")
+    judgement = judge(crash)
+    assert any("it crashed (139)" in reason for reason in judgement.reasons)
+    assert any("0.800" in reason for reason in judgement.reasons)
+
+
+def test_a_single_pair_proves_no_latency_gain() -> None:
+    one = paired_ratio([10.0], [5.0])
+    assert one.median == 0.5
+    assert judge(replace(ALL_GOOD, latency=one)).verdict is Verdict.PROGRAM_ONLY
+
+
+def test_a_clear_gain_has_an_interval_below_one() -> None:
+    ratio = paired_ratio([10.0, 10.1, 9.9, 10.2, 10.0], [8.0, 8.1, 8.0, 8.2, 7.9])
+    assert 0.78 < ratio.low <= ratio.median <= ratio.high < 0.82
+
+
+def test_drift_that_hits_both_of_a_pair_cancels_out() -> None:
+    before = [10.0, 20.0, 40.0, 80.0]
+    assert paired_ratio(before, [0.9 * time for time in before]).high == pytest.approx(0.9)
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 1e6), st.floats(0.01, 1e6)), min_size=2, max_size=20))
+def test_the_interval_holds_the_median_and_stays_within_the_ratios(
+    pairs: list[tuple[float, float]],
+) -> None:
+    before, after = zip(*pairs, strict=True)
+    ratio = paired_ratio(before, after)
+    ratios = [b / a for a, b in pairs]
+    assert min(ratios) <= ratio.low <= ratio.median * (1 + 1e-12)
+    assert ratio.median <= ratio.high * (1 + 1e-12)
+    assert ratio.high <= max(ratios) * (1 + 1e-12)
+
+
+@pytest.mark.parametrize(("before", "after"), [([], []), ([1.0], [1.0, 2.0]), ([0.0], [1.0])])
+def test_what_is_not_a_pair_is_refused(before: list[float], after: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"pairs|positive"):
+        paired_ratio(before, after)
