@@ -253,3 +253,26 @@ class TuneResult:
                 "tuned_run_ms": list(self.tuned_run_ms),
             },
         }
+
+
+@dataclass(frozen=True, slots=True)
+class TuneFailure:
+    """One phone of several that failed: in which phase, why, and the device's own output."""
+
+    serial: str
+    phase: str
+    message: str
+    hint: str | None = None
+    details: str | None = None
+
+    def as_document(self) -> dict[str, object]:
+        """For ``--json``."""
+        return {
+            "serial": self.serial,
+            "error": {
+                "phase": self.phase,
+                "message": self.message,
+                "hint": self.hint,
+                "details": self.details,
+            },
+        }

@@ -1,0 +1,145 @@
+"""Tables of tuning results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from droidmace.results import Accuracy, RunTimes, Spread, TuneFailure, TuneResult, Verdict
+
+_COLOURS = {
+    Verdict.SHIP: "bold green",
+    Verdict.PARAMS_ONLY: "green",
+    Verdict.PROGRAM_ONLY: "green",
+    Verdict.NOTHING: "yellow",
+    Verdict.REJECT: "bold red",
+}
+
+
+def _ms(values: Sequence[float]) -> str:
+    spread = Spread.of(values)
+    if spread.count == 1:
+        return f"{spread.median:.2f}"
+    return f"{spread.median:.2f}  [dim]({spread.minimum:.2f} - {spread.maximum:.2f})[/]"
+
+
+def _change(ratio: tuple[float, float, float]) -> str:
+    median, low, high = ratio
+    if high == float("inf"):
+        return f"x {median:.3f}"
+    return f"x {median:.3f}  [dim]({low:.3f} - {high:.3f})[/]"
+
+
+def _percent(share: float | None) -> str:
+    return "not measured" if share is None else f"{share:.2%}"
+
+
+def _first_result(runs: Sequence[RunTimes]) -> list[float]:
+    return [run.first_result_ms for run in runs]
+
+
+def result_view(result: TuneResult) -> RenderableType:
+    """One phone's result: the figures, the verdict with its reasons, where the bundle is."""
+    device = result.device
+    table = Table(
+        title=f"{escape(result.model)} on {escape(device.model or device.serial)} "
+        f"({escape(device.gpu or 'GPU unknown')})",
+        title_justify="left",
+        title_style="bold",
+    )
+    table.add_column("")
+    table.add_column("before", justify="right")
+    table.add_column("after", justify="right")
+    table.add_column("after / before", justify="right")
+    rows: tuple[tuple[str, Sequence[float], Sequence[float]], ...] = (
+        ("init (ms)", [r.init_ms for r in result.cold], [r.init_ms for r in result.warm]),
+        (
+            "first warm-up (ms)",
+            [r.warmup_ms for r in result.cold],
+            [r.warmup_ms for r in result.warm],
+        ),
+    )
+    for name, cold, warm in rows:
+        table.add_row(name, _ms(cold), _ms(warm), "")
+    table.add_row(
+        "init + warm-up, cold | warm (ms)",
+        _ms(_first_result(result.cold)),
+        _ms(_first_result(result.warm)),
+        _change(result.startup_ratio),
+        end_section=True,
+    )
+    table.add_row(
+        "latency, untuned | tuned (ms)",
+        _ms(result.untuned_run_ms),
+        _ms(result.tuned_run_ms),
+        _change(result.latency_ratio),
+        end_section=True,
+    )
+    _accuracy_rows(table, result.accuracy)
+    lines: list[RenderableType] = [table]
+    for reason in result.reasons:
+        lines.append(Text(f"  {reason}"))
+    for warning in result.warnings:
+        lines.append(Text.assemble(("  warning: ", "yellow"), warning))
+    lines.append(Text.assemble("verdict: ", (result.verdict.value, _COLOURS[result.verdict])))
+    lines.append(
+        Text(
+            f"pushed: {result.pushed_bytes} bytes, of which model: "
+            f"{result.pushed_model_bytes} bytes"
+        )
+    )
+    if result.bundle:
+        lines.append(Text(f"bundle: {result.bundle}"))
+    return Group(*lines)
+
+
+def _accuracy_rows(table: Table, accuracy: Accuracy) -> None:
+    if accuracy.samples == 0:
+        table.add_row("Top-1", "no labelled images in the deployment file", "", "")
+        return
+    table.add_row(
+        f"Top-1, reference | tuned ({accuracy.samples} images)",
+        _percent(accuracy.reference),
+        _percent(accuracy.tuned),
+        "" if accuracy.agreement is None else f"{accuracy.agreement:.2%} agree",
+    )
+
+
+def summary_view(outcomes: Sequence[TuneResult | TuneFailure]) -> RenderableType:
+    """All phones of one call, one row each."""
+    table = Table(title="All phones", title_justify="left", title_style="bold")
+    for heading in ("serial", "model", "GPU", "verdict"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("cold (ms)", "warm (ms)", "untuned (ms)", "tuned (ms)", "Top-1"):
+        table.add_column(heading, justify="right")
+    table.add_column("bundle or error", overflow="fold")
+    for outcome in outcomes:
+        if isinstance(outcome, TuneFailure):
+            where = f" during {outcome.phase}" if outcome.phase else ""
+            table.add_row(
+                escape(outcome.serial),
+                "",
+                "",
+                f"[bold red]failed{escape(where)}[/]",
+                *[""] * 5,
+                escape(outcome.message),
+            )
+            continue
+        verdict = f"[{_COLOURS[outcome.verdict]}]{outcome.verdict.value}[/]"
+        table.add_row(
+            escape(outcome.device.serial),
+            escape(outcome.device.model),
+            escape(outcome.device.gpu),
+            verdict,
+            f"{Spread.of(_first_result(outcome.cold)).median:.1f}",
+            f"{Spread.of(_first_result(outcome.warm)).median:.1f}",
+            f"{Spread.of(outcome.untuned_run_ms).median:.2f}",
+            f"{Spread.of(outcome.tuned_run_ms).median:.2f}",
+            _percent(outcome.accuracy.tuned),
+            escape(outcome.bundle or ""),
+        )
+    return table
