@@ -1,9 +1,208 @@
-"""``droidmace tune``."""
+"""``droidmace tune``: the main job, on one phone, all of them, or emulated ones."""
 
 from __future__ import annotations
 
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
 import typer
+from rich.console import Console
+
+from droidmace.config import Deployment, load_deployment
+from droidmace.errors import EXIT_FAILED, InputError
+from droidmace.report.phases import PhaseReporter
+from droidmace.report.tune_view import result_view, summary_view
+from droidmace.results import TuneFailure, TuneResult
+from droidmace.workflows.devices import usable_serials
+from droidmace.workflows.tune import TuneRequest, tune
+from droidmace.workflows.tune_many import tune_many
+
+DEFAULT_OUT = Path("out")
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
+    app.command("tune", no_args_is_help=True)(tune_command)
+
+
+def tune_command(
+    config: Annotated[
+        Path,
+        typer.Option("--config", "-c", help="Deployment file (YAML).", show_default=False),
+    ],
+    serial: Annotated[
+        str | None,
+        typer.Option("--serial", "-s", help="The phone to tune on; see 'droidmace devices'."),
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every usable phone, all at the same time.")
+    ] = False,
+    emulate: Annotated[
+        int,
+        typer.Option(
+            "--emulate", metavar="N", min=0, max=64, help="Start N emulated phones for this call."
+        ),
+    ] = 0,
+    profile: Annotated[
+        str,
+        typer.Option("--profile", help="With --emulate: the phones' profile (name or file)."),
+    ] = "adreno",
+    driver: Annotated[
+        str | None,
+        typer.Option("--driver", help="With --emulate: the OpenCL driver that backs them."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="The model, if the deployment file holds several."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the bundles.")] = DEFAULT_OUT,
+    mace_run: Annotated[
+        Path | None, typer.Option("--mace-run", help="The mace_run program to push.")
+    ] = None,
+    mace_root: Annotated[
+        Path | None,
+        typer.Option("--mace-root", help="A MACE source or build folder to take mace_run from."),
+    ] = None,
+    rounds: Annotated[
+        int | None, typer.Option("--rounds", min=1, help="Inferences per latency process.")
+    ] = None,
+    blocks: Annotated[
+        int | None,
+        typer.Option("--blocks", min=1, help="Pairs of untuned and tuned latency processes."),
+    ] = None,
+    startup_runs: Annotated[
+        int | None,
+        typer.Option("--startup-runs", min=1, help="Pairs of cold and warm starts."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Labelled images to use at most.")
+    ] = None,
+    adb_port: Annotated[
+        int | None,
+        typer.Option("--adb-port", min=1, max=65535, help="Port of the adb server."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result as JSON; progress goes to stderr.")
+    ] = False,
+) -> None:
+    """Tune a model's OpenCL kernels on a phone, prove the gain, and write a bundle.
+
+    The phone compiles and tunes; droidmace pulls the compiled program and the tuned parameters,
+    loads them in a fresh process, measures start-up and latency in interleaved pairs, and holds
+    the answers against a reference.
+
+    Exit code 0: done. 1: some phones of several failed. 2: an error.
+    """
+    _check_choice(serial, every, emulate)
+    deployment = load_deployment(config)
+    overrides = {
+        name: value
+        for name, value in (
+            ("rounds", rounds),
+            ("blocks", blocks),
+            ("startup_runs", startup_runs),
+        )
+        if value is not None
+    }
+    name = _model_name(deployment, model)
+
+    def request(one: str, port: int | None) -> TuneRequest:
+        return TuneRequest(
+            serial=one,
+            deployment=deployment,
+            model_name=name,
+            out_dir=out,
+            adb_port=port,
+            mace_run=mace_run,
+            mace_root=mace_root,
+            overrides=overrides,
+            image_limit=limit,
+        )
+
+    console = Console(stderr=as_json)
+    with contextlib.ExitStack() as stack:
+        port = adb_port
+        if emulate:
+            serials, port = stack.enter_context(_emulated(emulate, profile, driver, adb_port))
+        elif serial is not None:
+            serials = [serial]
+        else:
+            serials = usable_serials(adb_port)
+        reporter = stack.enter_context(PhaseReporter(console))
+        requests = [request(one, port) for one in serials]
+        outcomes: list[TuneResult | TuneFailure]
+        single = len(requests) == 1 and not every
+        outcomes = [tune(requests[0], reporter)] if single else tune_many(requests, reporter)
+    _show(outcomes, as_json=as_json, single=single)
+    if any(isinstance(outcome, TuneFailure) for outcome in outcomes):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _check_choice(serial: str | None, every: bool, emulate: int) -> None:
+    chosen = [serial is not None, every, emulate > 0]
+    if sum(chosen) != 1:
+        raise InputError(
+            "say on which phone to tune: one of --serial X, --all or --emulate N",
+            hint="'droidmace devices' lists the phones that are connected",
+        )
+
+
+def _model_name(deployment: Deployment, model: str | None) -> str:
+    names = list(deployment.models)
+    if model is None:
+        if len(names) > 1:
+            raise InputError(
+                f"the file holds {len(names)} models",
+                where=str(deployment.path),
+                hint=f"choose one with --model: {', '.join(names)}",
+            )
+        return names[0]
+    if model not in deployment.models:
+        raise InputError(
+            f"no model of the name {model!r}",
+            where=str(deployment.path),
+            hint=f"names there: {', '.join(names)}",
+        )
+    return model
+
+
+@contextlib.contextmanager
+def _emulated(
+    count: int, profile: str, driver: str | None, adb_port: int | None
+) -> Iterator[tuple[list[str], int]]:
+    """Start phones for this call; their storage stays, so that a next call pushes less."""
+    from droidmace.emulator.manager import start_phone, stop_phone
+
+    phones = []
+    try:
+        for index in range(count):
+            phones.append(
+                start_phone(f"tune-{index + 1}", profile, driver=driver, adb_port=adb_port)
+            )
+        yield [phone.serial for phone in phones], phones[0].adb_server_port
+    finally:
+        for phone in phones:
+            stop_phone(phone.name)
+
+
+def _show(outcomes: list[TuneResult | TuneFailure], *, as_json: bool, single: bool) -> None:
+    if as_json:
+        documents = [outcome.as_document() for outcome in outcomes]
+        typer.echo(json.dumps(documents[0] if single else documents, indent=2))
+        return
+    console = Console()
+    if single:
+        assert isinstance(outcomes[0], TuneResult)
+        console.print(result_view(outcomes[0]))
+        return
+    console.print(summary_view(outcomes))
+    for outcome in outcomes:
+        if isinstance(outcome, TuneFailure):
+            console.print(f"[bold red]{outcome.serial}:[/] {outcome.message}", soft_wrap=True)
+            for line in (outcome.details or "").splitlines()[-10:]:
+                console.print(f"  │ {line}", markup=False, soft_wrap=True)
+            if outcome.hint:
+                console.print(f"  fix: {outcome.hint}", markup=False, soft_wrap=True)

@@ -1,0 +1,271 @@
+"""The processes of a tuning run: baseline, tuning, proof, and pairs of measurements.
+
+Every figure comes from fresh ``mace_run`` processes. What is compared is measured in interleaved
+pairs whose order alternates, so that a phone that grows warm or busy hurts both sides alike.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from droidmace.config import ModelConfig, TuneConfig
+from droidmace.devices.base import Device
+from droidmace.errors import DeviceStorageError, MaceRunCrashError, MaceRunOutputError
+from droidmace.macerun.invocation import CACHE_FILE_NAME, Invocation, TensorArg
+from droidmace.macerun.session import MaceRunSession
+from droidmace.results import MaceRunResult, RunTimes
+
+PROVE_SOURCES_VLOG = 3
+"""VLOG level at which mace_run says where each OpenCL program came from."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with (what is under way, steps done, steps in all)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where things lie on the phone; everything below ``root``."""
+
+    root: str
+    binary: str
+    model_name: str
+
+    @property
+    def graph(self) -> str:
+        """The model's graph."""
+        return posixpath.join(self.root, "models", f"{self.model_name}.pb")
+
+    @property
+    def weights(self) -> str:
+        """The model's weights."""
+        return posixpath.join(self.root, "models", f"{self.model_name}.data")
+
+    @property
+    def input_prefix(self) -> str:
+        """Prefix of the input files of single runs."""
+        return posixpath.join(self.root, "input", self.model_name)
+
+    @property
+    def output_prefix(self) -> str:
+        """Prefix of the output files of single runs."""
+        return posixpath.join(self.root, "output", self.model_name)
+
+    def storage(self, name: str) -> str:
+        """A storage folder of our own, one per purpose."""
+        return posixpath.join(self.root, "storage", self.model_name, name)
+
+    def compiled_program(self, name: str) -> str:
+        """The cache file in such a folder."""
+        return posixpath.join(self.storage(name), CACHE_FILE_NAME)
+
+    @property
+    def tuned_parameters(self) -> str:
+        """Where the phone's tuner leaves its winners."""
+        return posixpath.join(self.storage("tuned"), "tuned_parameters")
+
+
+def base_invocation(layout: Layout, model: ModelConfig) -> Invocation:
+    """What all processes of one model have in common."""
+
+    def args(side: str) -> tuple[TensorArg, ...]:
+        tensors = model.inputs if side == "input" else model.outputs
+        return tuple(
+            TensorArg(tensor.name, tensor.shape, tensor.data_type, tensor.data_format)
+            for tensor in tensors
+        )
+
+    return Invocation(
+        cwd=layout.root,
+        binary=layout.binary,
+        model_name=model.name,
+        model_file=layout.graph,
+        model_data_file=layout.weights,
+        inputs=args("input"),
+        outputs=args("output"),
+        input_file=layout.input_prefix,
+        output_file=layout.output_prefix,
+        library_path=(layout.root, "/system/vendor/lib64", "/system/vendor/lib"),
+        limit_opencl_kernel_time=model.limit_opencl_kernel_time,
+        opencl_queue_window_size=model.opencl_queue_window_size,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How a fresh process took to a compiled program."""
+
+    survives: bool
+    why_not: str
+    result: MaceRunResult | None
+
+
+class Measurer:
+    """Runs the processes of one model on one phone."""
+
+    def __init__(
+        self,
+        device: Device,
+        session: MaceRunSession,
+        layout: Layout,
+        base: Invocation,
+        settings: TuneConfig,
+    ) -> None:
+        self._device = device
+        self._session = session
+        self._layout = layout
+        self._base = base
+        self._settings = settings
+        self.program_usable = False
+        """Whether runs may load the compiled program; set once it survived a fresh process."""
+
+    def _run(self, invocation: Invocation) -> MaceRunResult:
+        return self._session.run(invocation, timeout_s=self._settings.timeout_s)
+
+    def _times(self, invocation: Invocation) -> RunTimes:
+        times = self._run(invocation).times
+        if times is None:
+            raise MaceRunOutputError("mace_run printed no result table", where=self._device.serial)
+        return times
+
+    def cold(self) -> MaceRunResult:
+        """A process without any compiled program: everything is built from source."""
+        return self._run(
+            replace(
+                self._base,
+                storage_dir=self._emptied("cold"),
+                rounds=1,
+                vlog_level=PROVE_SOURCES_VLOG,
+            )
+        )
+
+    def tune(self, progress: Progress) -> MaceRunResult:
+        """Let the phone's own tuner try its candidates; leaves program and parameters behind."""
+        storage = self._emptied("tuned")
+        found = 0
+
+        def on_line(line: str) -> None:
+            nonlocal found
+            if "Tuning " in line and " result: " in line:
+                found += 1
+                progress(f"{found} kernels tuned", found, 0)
+
+        return self._session.run(
+            replace(
+                self._base,
+                storage_dir=storage,
+                rounds=0,
+                tuning=True,
+                parameter_path=self._layout.tuned_parameters,
+                vlog_level=PROVE_SOURCES_VLOG,
+            ),
+            timeout_s=self._settings.timeout_s,
+            on_line=on_line,
+        )
+
+    def load_fresh(self) -> Load:
+        """Start a fresh process with the pulled program: does it come up, all from the cache?"""
+        try:
+            result = self._run(
+                replace(
+                    self._base,
+                    storage_dir=self._layout.storage("shipped"),
+                    opencl_parameter_file=self._layout.tuned_parameters,
+                    rounds=1,
+                    vlog_level=PROVE_SOURCES_VLOG,
+                )
+            )
+        except MaceRunCrashError as error:
+            return Load(survives=False, why_not=f"mace_run crashed: {error.message}", result=None)
+        sources = result.programs
+        if sources.source:
+            total = len(sources.source) + len(sources.cache)
+            why = f"{len(sources.source)} of {total} programs were built from source again"
+            return Load(survives=False, why_not=why, result=result)
+        if not sources.cache:
+            why = "the log names no program that came from the cache"
+            return Load(survives=False, why_not=why, result=result)
+        return Load(survives=True, why_not="", result=result)
+
+    def startup_pairs(self, progress: Progress) -> tuple[list[RunTimes], list[RunTimes]]:
+        """Processes without and with what would be shipped, in pairs: ``startup_runs`` of each.
+
+        If the program is not usable the warm ones have the parameters alone: that is what a user
+        would get.
+        """
+        cold: list[RunTimes] = []
+        warm: list[RunTimes] = []
+        total = 2 * self._settings.startup_runs
+        for pair in range(self._settings.startup_runs):
+            for is_warm in _alternating(pair):
+                kind = "warm" if is_warm else "cold"
+                progress(f"{kind} start {pair + 1}", len(cold) + len(warm), total)
+                if is_warm:
+                    warm.append(self._times(self._shipped(rounds=1, tuned=True)))
+                else:
+                    storage = self._emptied("cold")
+                    cold.append(self._times(replace(self._base, storage_dir=storage, rounds=1)))
+        return cold, warm
+
+    def latency_pairs(self, progress: Progress) -> tuple[list[float], list[float]]:
+        """Average latencies (ms) of untuned and tuned processes, in pairs."""
+        untuned: list[float] = []
+        tuned: list[float] = []
+        total = 2 * self._settings.blocks
+        for pair in range(self._settings.blocks):
+            for is_tuned in _alternating(pair):
+                kind = "tuned" if is_tuned else "untuned"
+                progress(f"{kind} block {pair + 1}", len(untuned) + len(tuned), total)
+                times = self._times(self._shipped(rounds=self._settings.rounds, tuned=is_tuned))
+                if times.run_avg_ms is None or times.run_avg_ms <= 0:
+                    raise MaceRunOutputError(
+                        "mace_run printed no average latency", where=self._device.serial
+                    )
+                (tuned if is_tuned else untuned).append(times.run_avg_ms)
+        return untuned, tuned
+
+    def batch_invocation(self, input_dir: str, output_dir: str, *, tuned: bool) -> Invocation:
+        """A process over a folder of samples."""
+        return replace(
+            self._shipped(rounds=1, tuned=tuned), input_dir=input_dir, output_dir=output_dir
+        )
+
+    def _shipped(self, *, rounds: int, tuned: bool) -> Invocation:
+        # A program that crashes the driver must not be loaded, and one that a run has just
+        # stored for itself is the same program: such runs always start from nothing.
+        storage = (
+            self._layout.storage("shipped") if self.program_usable else self._emptied("unshipped")
+        )
+        return replace(
+            self._base,
+            storage_dir=storage,
+            opencl_parameter_file=self._layout.tuned_parameters if tuned else "",
+            rounds=rounds,
+        )
+
+    def _emptied(self, name: str) -> str:
+        """An empty storage folder."""
+        storage = self._layout.storage(name)
+        self._device.remove(storage)
+        make_folders(self._device, storage)
+        return storage
+
+
+def make_folders(device: Device, *paths: str) -> None:
+    """Make folders on the device, with their parents."""
+    result = device.run(f"mkdir -p {shlex.join(paths)}")
+    if result.exit_code != 0:
+        raise DeviceStorageError(
+            "cannot make a folder on the phone",
+            serial=device.serial,
+            command=f"mkdir -p {shlex.join(paths)}",
+            exit_code=result.exit_code,
+            stderr=result.error_text,
+        )
+
+
+def _alternating(pair: int) -> tuple[bool, bool]:
+    """Which side goes first: before-after, then after-before, and so on."""
+    return (False, True) if pair % 2 == 0 else (True, False)

@@ -1,0 +1,133 @@
+"""Several phones at once: one process each, so that no phone can hold up or break another.
+
+Processes rather than threads: a hung driver of one connection stops nobody else, and Ctrl-C reaches
+each of them where it is, so that each stops its own remote process and gives back its own lock.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+
+from droidmace.errors import DroidmaceError
+from droidmace.results import PhaseNote, TuneFailure, TuneResult
+from droidmace.workflows.tune import TuneRequest, tune
+
+CLEAN_UP_S = 30.0
+"""How long interrupted phones get to stop what runs on them."""
+
+
+@dataclass(slots=True)
+class _Worker:
+    serial: str
+    process: BaseProcess
+    inbox: Connection
+    phase: str = ""
+    outcome: TuneResult | TuneFailure | None = None
+
+
+def tune_many(
+    requests: Sequence[TuneRequest], on_note: Callable[[PhaseNote], None]
+) -> list[TuneResult | TuneFailure]:
+    """Run all requests at the same time; one outcome each, in the order of the requests.
+
+    A failure of one is a value. Ctrl-C interrupts all of them, waits until they have cleaned up,
+    and is then raised again.
+    """
+    context = multiprocessing.get_context("spawn")
+    workers: list[_Worker] = []
+    try:
+        for request in requests:
+            inbox, outbox = context.Pipe(duplex=False)
+            process = context.Process(
+                target=_work, args=(request, outbox), name=f"tune {request.serial}"
+            )
+            process.start()
+            # The child holds the other end; ours must go, or its death would not be seen.
+            outbox.close()
+            workers.append(_Worker(request.serial, process, inbox))
+        _listen(workers, on_note)
+    except BaseException:
+        _stop(workers)
+        raise
+    for worker in workers:
+        worker.process.join()
+    return [worker.outcome or _vanished(worker) for worker in workers]
+
+
+def _listen(workers: Sequence[_Worker], on_note: Callable[[PhaseNote], None]) -> None:
+    """Take messages until every worker has closed its end."""
+    by_inbox = {worker.inbox: worker for worker in workers}
+    while by_inbox:
+        for inbox in wait(list(by_inbox)):
+            assert isinstance(inbox, Connection)
+            worker = by_inbox[inbox]
+            try:
+                message = inbox.recv()
+            except EOFError:
+                del by_inbox[inbox]
+                continue
+            if isinstance(message, PhaseNote):
+                worker.phase = "" if message.finished else message.phase
+                on_note(message)
+            else:
+                worker.outcome = message
+
+
+def _stop(workers: Sequence[_Worker]) -> None:
+    """Interrupt what still runs and wait for it; end by force what does not listen."""
+    for worker in workers:
+        if worker.process.is_alive() and worker.process.pid and sys.platform != "win32":
+            os.kill(worker.process.pid, signal.SIGINT)
+    deadline = time.monotonic() + CLEAN_UP_S
+    for worker in workers:
+        worker.process.join(max(0.0, deadline - time.monotonic()))
+        if worker.process.is_alive():
+            worker.process.kill()
+
+
+def _vanished(worker: _Worker) -> TuneFailure:
+    return TuneFailure(
+        serial=worker.serial,
+        phase=worker.phase,
+        message=f"the process for this phone ended without a word (exit code "
+        f"{worker.process.exitcode})",
+        hint=f"run it alone to see why: droidmace tune --serial {worker.serial} …",
+    )
+
+
+def _work(request: TuneRequest, outbox: Connection) -> None:
+    """The process of one phone."""
+    if sys.platform != "win32":
+        # A session of its own: Ctrl-C on the terminal reaches the parent alone, which then
+        # interrupts each child exactly once. A second one would break its cleaning up.
+        os.setsid()
+    phase = ""
+
+    def on_note(note: PhaseNote) -> None:
+        nonlocal phase
+        phase = note.phase
+        outbox.send(note)
+
+    outcome: TuneResult | TuneFailure
+    try:
+        outcome = tune(request, on_note)
+    except DroidmaceError as error:
+        outcome = TuneFailure(
+            serial=request.serial,
+            phase=phase,
+            message=error.message,
+            hint=error.hint,
+            details=error.details,
+        )
+    except KeyboardInterrupt:
+        sys.exit(130)
+    outbox.send(outcome)
+    outbox.close()
