@@ -1,4 +1,4 @@
-"""The keys that MACE itself reserves in its key-value files (``opencl_executor.cc``, ``tuner.h``)."""
+"""The keys that MACE reserves in its key-value files (``opencl_executor.cc``, ``tuner.h``)."""
 
 from __future__ import annotations
 

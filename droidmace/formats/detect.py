@@ -1,0 +1,150 @@
+"""What a file is, by its content: none of MACE's formats has a magic number."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from enum import StrEnum
+
+from droidmace.errors import FormatError
+from droidmace.formats.kvstore import KeyValueStore, has_right_crc, looks_legacy
+from droidmace.formats.netdef import parse_model
+from droidmace.formats.protowire import WireField, WireType, iter_fields, read_varint
+from droidmace.formats.store_keys import PLATFORM_INFO_KEY
+
+
+class FileKind(StrEnum):
+    """The kinds of files that droidmace has to do with."""
+
+    COMPILED_PROGRAM = "compiled-program"
+    TUNED_PARAMETERS = "tuned-parameters"
+    MULTI_NET_DEF = "multi-net-def"
+    NET_DEF = "net-def"
+    ONNX = "onnx"
+    BUNDLE_MANIFEST = "bundle-manifest"
+    UNKNOWN = "unknown"
+
+
+_MANIFEST_KEYS = frozenset({"artifacts", "artefacts", "files"})
+_FOREIGN = (
+    (b"\x7fELF", "an ELF program or library"),
+    (b"PK\x03\x04", "a ZIP archive (an APK, an AAR, a PyTorch model)"),
+    (b"\x1f\x8b", "a gzip file"),
+    (b"\x89HDF", "an HDF5 file (Keras)"),
+)
+_OP_ONLY = range(4, 11)
+"""Fields of an op that a pair does not have."""
+_MODEL_FIELDS = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 100, 101})
+"""Fields of ``NetDef`` and ``MultiNetDef``."""
+_TFLITE_MAGIC_OFFSET = 4
+
+
+def detect(data: bytes) -> FileKind:
+    """What a whole and undamaged file is; ``UNKNOWN`` for everything else."""
+    if is_manifest(data):
+        return FileKind.BUNDLE_MANIFEST
+    store = _store(data)
+    if store is not None:
+        compiled = store.find(PLATFORM_INFO_KEY) is not None
+        return FileKind.COMPILED_PROGRAM if compiled else FileKind.TUNED_PARAMETERS
+    if is_onnx(data):
+        return FileKind.ONNX
+    try:
+        model = parse_model(data)
+    except FormatError:
+        return FileKind.UNKNOWN
+    return FileKind.NET_DEF if model.is_bare_net else FileKind.MULTI_NET_DEF
+
+
+def _store(data: bytes) -> KeyValueStore | None:
+    if not (has_right_crc(data) or looks_legacy(data)):
+        return None
+    try:
+        return KeyValueStore.parse(data)
+    except FormatError:
+        return None
+
+
+def is_manifest(data: bytes) -> bool:
+    """Whether this is a bundle's ``manifest.json``."""
+    if data[:1] != b"{":
+        return False
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and not _MANIFEST_KEYS.isdisjoint(value)
+
+
+def is_onnx(data: bytes) -> bool:
+    """Whether this is an ONNX ``ModelProto``: ir_version (1), graph (7) and opset_import (8)."""
+    wanted = {
+        (1, WireType.VARINT),
+        (7, WireType.LENGTH_DELIMITED),
+        (8, WireType.LENGTH_DELIMITED),
+    }
+    try:
+        return wanted <= {(found.number, found.wire_type) for found in iter_fields(data)}
+    except FormatError:
+        return False
+
+
+def explain(data: bytes) -> FormatError:
+    """Why :func:`detect` does not know a file: the error of the kind that it resembles most."""
+    if not data:
+        return FormatError("the file is empty", offset=0, hint="make or pull it again")
+    for magic, what in _FOREIGN:
+        if data.startswith(magic):
+            return _not_ours(f"this is {what}")
+    if data[_TFLITE_MAGIC_OFFSET : _TFLITE_MAGIC_OFFSET + 4] == b"TFL3":
+        return _not_ours("this is a TensorFlow Lite model")
+    if data[:1] == b"{":
+        return _not_ours("this is JSON, but not a bundle's manifest")
+    parse = KeyValueStore.parse if _resembles_store(data) else parse_model
+    try:
+        parse(data)
+    except FormatError as error:
+        if parse is KeyValueStore.parse or _resembles_model(data):
+            return error
+    return _not_ours(f"it begins with the bytes {data[:8].hex(' ')}")
+
+
+def _not_ours(what: str) -> FormatError:
+    return FormatError(
+        f"{what}; that is neither a compiled program, nor tuned parameters, nor a MACE model",
+        offset=0,
+        hint="give mace_cl_compiled_program.bin, a tuned parameter file, a MACE .pb,"
+        " a bundle folder or its manifest.json",
+    )
+
+
+def _resembles_store(data: bytes) -> bool:
+    """Whether a key-value file begins like this, even if it is cut off soon after.
+
+    A pair and an op are both field 1 and both begin with a name, but an op's type is its field 4.
+    """
+    if looks_legacy(data):
+        return True
+    if data[:1] != b"\x0a":
+        return False
+    try:
+        length, start = read_varint(data, 1, len(data))
+    except FormatError:
+        return True  # cut off within the first bytes
+    end = min(start + length, len(data))
+    numbers = [found.number for found in _readable_fields(data, start, end)]
+    return bool(numbers) and numbers[0] == 1 and not any(number in _OP_ONLY for number in numbers)
+
+
+def _resembles_model(data: bytes) -> bool:
+    """Whether the first field is whole and one that a model file may begin with."""
+    first = next(_readable_fields(data, 0, len(data)), None)
+    return first is not None and first.number in _MODEL_FIELDS
+
+
+def _readable_fields(data: bytes, start: int, end: int) -> Iterator[WireField]:
+    """The fields from ``start`` on, up to the first one that cannot be read."""
+    try:
+        yield from iter_fields(data, start, end)
+    except FormatError:
+        return
