@@ -1,0 +1,321 @@
+"""Shell commands over adb's shell-v2 protocol: streaming, with one deadline for the whole.
+
+A packet is one byte of kind, four bytes of length (little endian) and the data (AOSP
+``packages/modules/adb/shell_protocol.h``). The device sends one ``exit`` packet last; a stream
+that ends without it means that the device went away.
+
+adbd does not end a command's children when its stream closes. So every command line is wrapped:
+the wrapper tells its process id in a first line, which is taken out of the output, and watches its
+standard input. When that ends (we ask for it, or this computer vanished) it stops the whole process
+group.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shlex
+import socket
+import struct
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from enum import IntEnum
+from types import TracebackType
+from typing import Literal, Self
+
+from droidmace.devices.base import OutputChunk
+from droidmace.errors import DeviceError, DeviceLostError, DeviceTimeoutError
+
+_HEADER = struct.Struct("<BI")
+_RECEIVE_BYTES = 1 << 18
+_STDIN_BYTES = 1 << 16
+_MAX_PACKET_BYTES = 16 << 20
+_MAX_FIRST_LINE_BYTES = 4096
+STOP_GRACE_S = 2
+"""Seconds between SIGTERM and SIGKILL for a command that is stopped."""
+
+
+class PacketKind(IntEnum):
+    """Kinds of shell-v2 packets that we meet."""
+
+    STDIN = 0
+    STDOUT = 1
+    STDERR = 2
+    EXIT = 3
+    CLOSE_STDIN = 4
+
+
+def encode_packet(kind: PacketKind, data: bytes = b"") -> bytes:
+    """One packet as bytes."""
+    return _HEADER.pack(kind, len(data)) + data
+
+
+class PacketDecoder:
+    """Bytes in, packets out; a packet may arrive in any number of pieces."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[tuple[int, bytes]]:
+        """Take received bytes; return the packets they complete as (kind, data).
+
+        Raises ``ValueError`` for a packet longer than any device sends.
+        """
+        self._buffer += data
+        packets = []
+        position = 0
+        while len(self._buffer) - position >= _HEADER.size:
+            kind, size = _HEADER.unpack_from(self._buffer, position)
+            if size > _MAX_PACKET_BYTES:
+                raise ValueError(f"shell packet of {size} bytes")
+            end = position + _HEADER.size + size
+            if len(self._buffer) < end:
+                break
+            packets.append((kind, bytes(self._buffer[position + _HEADER.size : end])))
+            position = end
+        del self._buffer[:position]
+        return packets
+
+
+def wrap_command(command: str, token: str, *, mode: Literal["watched", "stdin", "pty"]) -> str:
+    """The command line that runs ``command``, told apart from others by ``token``.
+
+    Its first line of output is ``TOKEN PID``. ``watched``: the command gets no input, and the
+    group is stopped when the wrapper's input ends. ``stdin`` and ``pty``: input is the command's.
+    """
+    tell = f"printf '%s %d\\n' {token} $$"
+    run = f"( eval {shlex.quote(command)} )"
+    if mode != "watched":
+        return f"{tell}; {run}"
+    # `$$` names the outer shell inside ( ) as well. It leads its process group under adbd; where
+    # it does not, at least the command itself is stopped.
+    stop = (
+        "exec >/dev/null 2>&1; read -r _ <&4; trap '' TERM HUP; "
+        "kill -TERM -- -$$ || kill -TERM $c; "
+        f"sleep {STOP_GRACE_S}; kill -KILL -- -$$ || kill -KILL $c $$"
+    )
+    return (
+        f"{tell}; exec 4<&0 </dev/null; {run} 4<&- & c=$!; ( {stop} ) & w=$!; exec 4<&-; "
+        "wait $c; s=$?; kill -KILL $w 2>/dev/null; exit $s"
+    )
+
+
+def kill_command(pid: int, token: str) -> str:
+    """A command line that stops the wrapped command ``pid``, if that is still the one we mean."""
+    return (
+        f"if grep -q {token} /proc/{pid}/cmdline 2>/dev/null; then "
+        f"kill -TERM -- -{pid} 2>/dev/null || kill -TERM {pid}; sleep 1; "
+        f"kill -KILL -- -{pid} 2>/dev/null || kill -KILL {pid} 2>/dev/null; fi; true"
+    )
+
+
+OpenService = Callable[[str, float], socket.socket]
+"""Opens a service on the device: (service, timeout in seconds) to a connected socket."""
+
+_running: weakref.WeakSet[AdbProcess] = weakref.WeakSet()
+
+
+def stop_running_processes() -> None:
+    """Ask every command that is still under way to end; for a program that is being interrupted.
+
+    Returns at once and may be called from any thread: whoever reads a command's output sees it end.
+    """
+    for process in list(_running):
+        process.request_stop()
+
+
+class AdbProcess:
+    """A command under way on a phone: see :class:`droidmace.devices.base.RemoteProcess`."""
+
+    def __init__(
+        self,
+        command: str,
+        *,
+        serial: str,
+        timeout_s: float,
+        open_service: OpenService,
+        lost: Callable[[str], DeviceError],
+        run_quietly: Callable[[str], None],
+        stdin: bytes = b"",
+        pty: bool = False,
+        open_timeout_s: float = 10.0,
+    ) -> None:
+        """Start ``command``.
+
+        ``lost`` makes the error for a connection that broke; ``run_quietly`` runs a short command
+        through a second shell and raises ``DeviceError``s.
+        """
+        self._command = command
+        self._serial = serial
+        self._timeout_s = timeout_s
+        self._deadline = time.monotonic() + timeout_s
+        self._lost = lost
+        self._run_quietly = run_quietly
+        self._pty = pty
+        self._watched = not pty and not stdin
+        self._token = f"dm{secrets.token_hex(8)}"
+        self._decoder = PacketDecoder()
+        self._first_line: bytearray | None = bytearray()
+        self._pid: int | None = None
+        self._exit_code: int | None = None
+        self._gone = False
+        self._closed = False
+        mode: Literal["watched", "stdin", "pty"] = (
+            "pty" if pty else "watched" if self._watched else "stdin"
+        )
+        kind = "TERM=dumb,pty" if pty else "raw"
+        service = f"shell,v2,{kind}:{wrap_command(command, self._token, mode=mode)}"
+        self._wire = open_service(service, min(timeout_s, open_timeout_s))
+        _running.add(self)
+        if stdin:
+            # Beside the reading: a command may print more than fits before it takes its input.
+            threading.Thread(target=self._send_stdin, args=(stdin,), daemon=True).start()
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code; only after the output has been read to its end."""
+        if self._exit_code is None:
+            raise DeviceError(
+                "the command has not ended yet", serial=self._serial, command=self._command
+            )
+        return self._exit_code
+
+    def chunks(self) -> Iterator[OutputChunk]:
+        """Yield output as it arrives; see the protocol for what it raises."""
+        while self._exit_code is None:
+            for kind, data in self._receive(self._deadline):
+                yield from self._take(kind, data)
+        self._release()
+
+    def request_stop(self) -> None:
+        """Ask the command to end, without waiting; from any thread."""
+        if self._exit_code is not None or self._closed:
+            return
+        if self._pty:
+            packet = encode_packet(PacketKind.STDIN, b"\x03")
+        else:
+            packet = encode_packet(PacketKind.CLOSE_STDIN)
+        # A broken connection shows to whoever reads from it.
+        with contextlib.suppress(OSError):
+            self._wire.sendall(packet)
+
+    def close(self) -> None:
+        """Stop the command if it still runs, on the phone too; safe to call twice."""
+        if self._closed:
+            return
+        try:
+            if self._exit_code is None and not self._gone:
+                self._stop()
+        finally:
+            self._closed = True
+            self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _stop(self) -> None:
+        """End the remote command: ask, wait for its exit packet, then kill by process id."""
+        if self._watched or self._pty:
+            self.request_stop()
+            deadline = time.monotonic() + (1.0 if self._pty else STOP_GRACE_S + 3.0)
+            # Nobody wants the output any more, and a broken connection ends the wait as well.
+            with contextlib.suppress(DeviceError):
+                while self._exit_code is None:
+                    for kind, data in self._receive(deadline):
+                        for _ in self._take(kind, data):
+                            pass
+        self._release()
+        if self._exit_code is None and not self._gone and self._pid is not None:
+            # If the phone does not answer now, nothing on it can be stopped from here; the
+            # wrapper's own watch (its input has ended) is what is left.
+            with contextlib.suppress(DeviceError):
+                self._run_quietly(kill_command(self._pid, self._token))
+
+    def _send_stdin(self, data: bytes) -> None:
+        """Send the command's input and its end; a broken connection shows to the reader."""
+        with contextlib.suppress(OSError):
+            for start in range(0, len(data), _STDIN_BYTES):
+                piece = data[start : start + _STDIN_BYTES]
+                self._wire.sendall(encode_packet(PacketKind.STDIN, piece))
+            self._wire.sendall(encode_packet(PacketKind.CLOSE_STDIN))
+
+    def _receive(self, deadline: float) -> list[tuple[int, bytes]]:
+        """Wait for the next packets until ``deadline`` (monotonic seconds)."""
+        remaining_s = deadline - time.monotonic()
+        if remaining_s <= 0:
+            raise self._timeout_error()
+        try:
+            self._wire.settimeout(remaining_s)
+            data = self._wire.recv(_RECEIVE_BYTES)
+        except TimeoutError as error:
+            raise self._timeout_error() from error
+        except OSError as error:
+            raise self._broken() from error
+        if not data:
+            raise self._broken()
+        try:
+            return self._decoder.feed(data)
+        except ValueError as error:
+            self._gone = True
+            raise DeviceLostError(
+                f"the device sent garbage: {error}", serial=self._serial, command=self._command
+            ) from error
+
+    def _take(self, kind: int, data: bytes) -> Iterator[OutputChunk]:
+        """Turn a packet into output; note the exit code."""
+        if kind == PacketKind.EXIT:
+            if self._first_line:
+                yield OutputChunk("stdout", bytes(self._first_line))
+                self._first_line = None
+            self._exit_code = data[0] if data else 0
+        elif kind == PacketKind.STDERR and data:
+            yield OutputChunk("stderr", data)
+        elif kind == PacketKind.STDOUT:
+            data = self._without_first_line(data)
+            if data:
+                yield OutputChunk("stdout", data)
+
+    def _without_first_line(self, data: bytes) -> bytes:
+        """Take the wrapper's own line off the output; what is not that line stays."""
+        if self._first_line is None:
+            return data
+        self._first_line += data
+        line, newline, rest = bytes(self._first_line).partition(b"\n")
+        if not newline and len(line) < _MAX_FIRST_LINE_BYTES:
+            return b""
+        whole = bytes(self._first_line)
+        self._first_line = None
+        token, _, pid = line.strip().partition(b" ")
+        if token.decode("ascii", "replace") == self._token and pid.isdigit():
+            self._pid = int(pid)
+            return rest
+        return whole
+
+    @property
+    def _shown(self) -> str:
+        return self._command if len(self._command) < 60 else f"{self._command[:57]}…"
+
+    def _timeout_error(self) -> DeviceTimeoutError:
+        return DeviceTimeoutError(
+            f"`{self._shown}` did not end within {self._timeout_s:g} s",
+            serial=self._serial,
+            command=self._command,
+        )
+
+    def _broken(self) -> DeviceError:
+        self._gone = True
+        return self._lost(f"running `{self._shown}`")
+
+    def _release(self) -> None:
+        _running.discard(self)
+        self._wire.close()
