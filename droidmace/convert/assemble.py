@@ -1,0 +1,149 @@
+"""MACE ops and constants to the two files of a model: the graph and its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from droidmace.config import ModelConfig, TensorSpec
+from droidmace.convert.graph import Array
+from droidmace.convert.mace_ops import FRAMEWORK_ONNX, ArgumentValue, OpDraft
+from droidmace.errors import ModelError
+from droidmace.formats.netdef import (
+    Argument,
+    ConstTensor,
+    DataFormat,
+    DataType,
+    DeviceType,
+    InputOutputInfo,
+    MemoryType,
+    MultiNetDef,
+    NetDef,
+    OperatorDef,
+    OutputShape,
+)
+
+NET_NAME = "default_graph"
+"""What MACE calls the net of a model with one subgraph."""
+OFFSET_ALIGNMENT = 4
+"""MACE starts every tensor's weights at a multiple of this many bytes."""
+RUNTIMES = {"cpu": DeviceType.CPU, "gpu": DeviceType.GPU, "cpu+gpu": DeviceType.GPU}
+"""``runtime`` in a deployment file to ``runtime_type``; MACE treats cpu+gpu as gpu."""
+WEIGHT_TYPES: dict[str, tuple[DataType, np.dtype[np.float32] | np.dtype[np.float16]]] = {
+    "fp32_fp32": (DataType.DT_FLOAT, np.dtype("<f4")),
+    "fp16_fp32": (DataType.DT_HALF, np.dtype("<f2")),
+}
+"""``data_type`` in a deployment file to the type of the weights and of every op."""
+
+
+def assemble(
+    model: ModelConfig, ops: Sequence[OpDraft], constants: Mapping[str, Array]
+) -> tuple[MultiNetDef, bytes]:
+    """The graph and the weights of a model.
+
+    Raises ``ModelError`` for a weight too large for half precision.
+    """
+    data_type, storage = WEIGHT_TYPES[model.data_type]
+    tensors, weights = _store(constants, data_type, storage)
+    net = NetDef(
+        ops=tuple(_operator(op, data_type) for op in ops),
+        args=_arguments(
+            {
+                "filter_format": int(DataFormat.OIHW),
+                # The format of the framework that the model comes from.
+                "data_format": int(DataFormat.NCHW),
+                "framework_type": FRAMEWORK_ONNX,
+                "opencl_mem_type": int(MemoryType.GPU_IMAGE),
+                "runtime_type": int(RUNTIMES[model.runtime]),
+            }
+        ),
+        tensors=tensors,
+        data_type=data_type,
+        name=NET_NAME,
+        data_size=len(weights),
+        input_infos=tuple(_info(spec) for spec in model.inputs),
+        output_infos=tuple(_info(spec) for spec in model.outputs),
+    )
+    graph = MultiNetDef(
+        nets=(net,),
+        input_tensors=tuple(spec.name for spec in model.inputs),
+        output_tensors=tuple(spec.name for spec in model.outputs),
+    )
+    return graph, weights
+
+
+def _store(
+    constants: Mapping[str, Array],
+    data_type: DataType,
+    storage: np.dtype[np.float32] | np.dtype[np.float16],
+) -> tuple[tuple[ConstTensor, ...], bytes]:
+    """Lay the constants one after another."""
+    weights = bytearray()
+    tensors = []
+    for name, values in constants.items():
+        weights.extend(bytes(-len(weights) % OFFSET_ALIGNMENT))
+        with np.errstate(over="ignore"):
+            stored = values.astype(storage)
+        if not np.isfinite(stored).all():
+            largest = np.abs(values).max()
+            raise ModelError(
+                f"the weights {name!r} reach {largest:g}, too large for half precision",
+                hint="set 'data_type: fp32_fp32'",
+            )
+        tensors.append(
+            ConstTensor(
+                dims=values.shape,
+                data_type=data_type,
+                name=name,
+                offset=len(weights),
+                data_size=values.size,
+            )
+        )
+        weights.extend(stored.tobytes())
+    return tuple(tensors), bytes(weights)
+
+
+def _operator(op: OpDraft, data_type: DataType) -> OperatorDef:
+    common: dict[str, ArgumentValue] = {
+        "T": int(data_type),
+        "framework_type": FRAMEWORK_ONNX,
+        # NHWC on the GPU, NCHW on the CPU: the runtime's choice.
+        "data_format": int(DataFormat.AUTO),
+    }
+    return OperatorDef(
+        inputs=op.inputs,
+        outputs=(op.output,),
+        name=op.name,
+        type=op.type,
+        args=_arguments({**common, **op.arguments}),
+        output_shapes=(OutputShape(dims=op.shape),),
+    )
+
+
+def _arguments(values: Mapping[str, ArgumentValue]) -> tuple[Argument, ...]:
+    return tuple(_argument(name, value) for name, value in values.items())
+
+
+def _argument(name: str, value: ArgumentValue) -> Argument:
+    if isinstance(value, str):
+        return Argument(name=name, s=value.encode())
+    if isinstance(value, tuple):
+        return Argument(name=name, ints=value)
+    if isinstance(value, float):
+        return Argument(name=name, f=value)
+    return Argument(name=name, i=value)
+
+
+def _info(spec: TensorSpec) -> InputOutputInfo:
+    """How MACE's converter declares an input or output: images always as NHWC."""
+    shape, data_format = spec.shape, DataFormat[spec.data_format]
+    if data_format is DataFormat.NCHW and len(shape) == 4:
+        shape, data_format = (shape[0], shape[2], shape[3], shape[1]), DataFormat.NHWC
+    return InputOutputInfo(
+        name=spec.name,
+        dims=shape,
+        data_type=DataType.DT_FLOAT,
+        data_format=int(data_format),
+        alias=spec.name,
+    )

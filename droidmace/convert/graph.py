@@ -1,0 +1,66 @@
+"""The ONNX graph as plain values: what the passes read and return."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from droidmace.errors import ModelError
+
+Array = NDArray[np.generic]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One ONNX node. An absent optional input is an empty string, as in ONNX."""
+
+    name: str
+    op_type: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def output(self) -> str:
+        """The first output: the only one that any op we know has a use for."""
+        return self.outputs[0]
+
+    def input(self, index: int) -> str:
+        """Input ``index``, or an empty string when it is absent."""
+        return self.inputs[index] if index < len(self.inputs) else ""
+
+    def refuse(self, why: str, *, hint: str | None = None) -> ModelError:
+        """The error that says that this node cannot be converted."""
+        return ModelError(f"{self.op_type} node {self.name!r}: {why}", hint=hint)
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """An ONNX graph with static shapes.
+
+    ``nodes`` are in execution order; ``constants`` in the file's order (initializers, then
+    constants from nodes); ``shapes`` hold every other tensor's dimensions as ONNX has them.
+    """
+
+    nodes: tuple[Node, ...]
+    constants: Mapping[str, Array]
+    shapes: Mapping[str, Shape]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    opset: int
+
+    def uses(self) -> Counter[str]:
+        """How often each tensor is read; being an output of the graph is a use."""
+        counts = Counter(name for node in self.nodes for name in node.inputs if name)
+        counts.update(self.outputs)
+        return counts
+
+    def producers(self) -> dict[str, Node]:
+        """The node that writes each tensor."""
+        return {name: node for node in self.nodes for name in node.outputs if name}

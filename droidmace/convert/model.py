@@ -1,0 +1,106 @@
+"""From an ONNX file to a MACE model, in memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from droidmace.config import ModelConfig, TensorSpec
+from droidmace.convert.assemble import RUNTIMES, WEIGHT_TYPES, assemble
+from droidmace.convert.lower import Lowered, lower
+from droidmace.convert.onnx_reader import read_onnx
+from droidmace.convert.simplify import simplify
+from droidmace.errors import ModelError
+from droidmace.formats.netdef import DeviceType, serialize_model
+
+
+@dataclass(frozen=True, slots=True)
+class ConversionSummary:
+    """What a converted model consists of."""
+
+    ops: Mapping[str, int]
+    """Op type to how many there are."""
+    parameters: int
+    multiply_adds: int
+    """Multiply-accumulates of one inference in convolutions and matrix products."""
+    runtime: str
+    data_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConvertedModel:
+    """A MACE model: the bytes of ``MODEL.pb`` and of ``MODEL.data``."""
+
+    graph: bytes
+    data: bytes
+    summary: ConversionSummary
+
+
+def convert_model(model: ModelConfig) -> ConvertedModel:
+    """Convert the ONNX file that ``model`` names.
+
+    The same file and declaration give the same bytes every time. Raises ``ModelError`` (naming
+    the node and its op where one is to blame) for a file that is damaged, does not fit the
+    declaration, or holds what MACE or this converter cannot express; ``MissingExtraError``
+    without the ``onnx`` package.
+    """
+    try:
+        _check_declaration(model)
+        graph = simplify(read_onnx(model.model_file, model.inputs, model.outputs))
+        lowered = lower(
+            graph,
+            runs_on_gpu=RUNTIMES[model.runtime] is DeviceType.GPU,
+            winograd=model.winograd,
+        )
+        net, weights = assemble(model, lowered.ops, lowered.constants)
+    except ModelError as error:
+        # The passes know nodes, not files.
+        error.where = error.where or str(model.model_file)
+        raise
+    return ConvertedModel(serialize_model(net), weights, _summarise(model, lowered))
+
+
+def _summarise(model: ModelConfig, lowered: Lowered) -> ConversionSummary:
+    return ConversionSummary(
+        ops=dict(Counter(op.type for op in lowered.ops)),
+        parameters=sum(values.size for values in lowered.constants.values()),
+        multiply_adds=sum(op.multiply_adds for op in lowered.ops),
+        runtime=model.runtime,
+        data_type=model.data_type,
+    )
+
+
+def _check_declaration(model: ModelConfig) -> None:
+    """What the deployment file asks for must be something that this converter makes."""
+    if model.platform != "onnx":
+        raise ModelError(
+            f"a model of the platform {model.platform!r} cannot be converted",
+            hint="export it to ONNX and set 'platform: onnx'",
+        )
+    if model.runtime not in RUNTIMES:
+        raise ModelError(
+            f"no model can be made for the runtime {model.runtime!r}",
+            hint="one of " + ", ".join(RUNTIMES),
+        )
+    if model.data_type not in WEIGHT_TYPES:
+        raise ModelError(
+            f"no model can be made with the data type {model.data_type!r}",
+            hint="one of " + ", ".join(WEIGHT_TYPES),
+        )
+    for spec in (*model.inputs, *model.outputs):
+        _check_format(spec)
+    for spec in model.inputs:
+        if len(spec.shape) == 4 and spec.data_format not in {"NHWC", "NCHW"}:
+            raise ModelError(
+                f"input {spec.name!r} has four dimensions and the format {spec.data_format}",
+                hint="set input_data_formats to NCHW or NHWC",
+            )
+
+
+def _check_format(spec: TensorSpec) -> None:
+    if spec.data_format not in {"NHWC", "NCHW", "NONE"}:
+        raise ModelError(
+            f"tensor {spec.name!r} cannot have the format {spec.data_format}",
+            hint="one of NHWC, NCHW, NONE",
+        )

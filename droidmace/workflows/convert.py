@@ -1,0 +1,136 @@
+"""The story of ``droidmace convert``: check the model file, convert it, write graph and weights."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from droidmace.config import Deployment, ModelConfig, load_deployment
+from droidmace.convert import ConversionSummary, ConvertedModel, convert_model
+from droidmace.errors import ConfigError, InputError
+from droidmace.files import sha256_of_file, write_atomically
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """One converted model: where it lies and what it is."""
+
+    model: str
+    source: Path
+    graph_file: Path
+    data_file: Path
+    graph_bytes: int
+    data_bytes: int
+    graph_sha256: str
+    data_sha256: str
+    summary: ConversionSummary
+
+    def as_document(self) -> dict[str, object]:
+        """For ``--json``."""
+        return {
+            "model": self.model,
+            "source": str(self.source),
+            "graph_file": str(self.graph_file),
+            "data_file": str(self.data_file),
+            "graph_bytes": self.graph_bytes,
+            "data_bytes": self.data_bytes,
+            "graph_sha256": self.graph_sha256,
+            "data_sha256": self.data_sha256,
+            "runtime": self.summary.runtime,
+            "data_type": self.summary.data_type,
+            "ops": dict(self.summary.ops),
+            "parameters": self.summary.parameters,
+            "multiply_adds": self.summary.multiply_adds,
+        }
+
+
+def convert_deployment(
+    config: Path, *, model_name: str | None = None, output: Path | None = None
+) -> tuple[Conversion, ...]:
+    """Convert every model of a deployment file, or the one called ``model_name``.
+
+    The files go to ``output`` as ``NAME.pb`` and ``NAME.data``; without it to where the
+    deployment file's ``graph_file`` and ``data_file`` point; without those to
+    ``build/LIBRARY/model/`` beside it. Nothing is written unless every model converts. Raises
+    ``ConfigError``, ``ModelError``, ``MissingExtraError``, and ``InputError`` when a file cannot
+    be written.
+    """
+    deployment = load_deployment(config)
+    models = _chosen(deployment, model_name)
+    for model in models:
+        verify_checksum(model, deployment.path)
+    converted = [(model, convert_model(model)) for model in models]
+    return tuple(
+        _write(model, result, *_target(deployment, model, output)) for model, result in converted
+    )
+
+
+def verify_checksum(model: ModelConfig, config: Path) -> None:
+    """Check the model file against ``model_sha256_checksum``, if the deployment file has one.
+
+    Raises ``ConfigError`` with both values, or when the file is missing.
+    """
+    where = f"{config}: models.{model.name}.model_file_path"
+    try:
+        actual = sha256_of_file(model.model_file)
+    except OSError as exc:
+        raise ConfigError(
+            f"cannot read {model.model_file}: {exc.strerror}",
+            where=where,
+            hint="paths are relative to the deployment file",
+        ) from exc
+    if model.model_sha256 is not None and actual != model.model_sha256.lower():
+        raise ConfigError(
+            f"the SHA-256 of {model.model_file} is {actual}, "
+            f"not {model.model_sha256} as the file says",
+            where=f"{config}: models.{model.name}.model_sha256_checksum",
+            hint=f"if this is the right model, set model_sha256_checksum: {actual}",
+        )
+
+
+def _chosen(deployment: Deployment, model_name: str | None) -> tuple[ModelConfig, ...]:
+    if model_name is None:
+        return tuple(deployment.models.values())
+    model = deployment.models.get(model_name)
+    if model is None:
+        raise ConfigError(
+            f"there is no model {model_name!r}",
+            where=f"{deployment.path}: models",
+            hint="models there: " + ", ".join(deployment.models),
+        )
+    return (model,)
+
+
+def _target(deployment: Deployment, model: ModelConfig, output: Path | None) -> tuple[Path, Path]:
+    if output is None and model.graph_file is not None and model.data_file is not None:
+        return model.graph_file, model.data_file
+    folder = output or deployment.path.parent / "build" / deployment.library_name / "model"
+    return folder / f"{model.name}.pb", folder / f"{model.name}.data"
+
+
+def _write(
+    model: ModelConfig, result: ConvertedModel, graph_file: Path, data_file: Path
+) -> Conversion:
+    # The weights first: a graph that is there can always find its own.
+    for path, content in ((data_file, result.data), (graph_file, result.graph)):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, content)
+        except OSError as exc:
+            raise InputError(
+                f"cannot be written: {exc.strerror}",
+                where=str(path),
+                hint="choose another folder with --output",
+            ) from exc
+    return Conversion(
+        model=model.name,
+        source=model.model_file,
+        graph_file=graph_file,
+        data_file=data_file,
+        graph_bytes=len(result.graph),
+        data_bytes=len(result.data),
+        graph_sha256=hashlib.sha256(result.graph).hexdigest(),
+        data_sha256=hashlib.sha256(result.data).hexdigest(),
+        summary=result.summary,
+    )
