@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from enum import StrEnum
 
 from droidmace.errors import FormatError
 from droidmace.formats.kvstore import KeyValueStore, has_right_crc, looks_legacy
 from droidmace.formats.netdef import parse_model
-from droidmace.formats.protowire import WireField, WireType, iter_fields, read_varint
+from droidmace.formats.protowire import WireType, iter_fields, read_varint
 from droidmace.formats.store_keys import PLATFORM_INFO_KEY
 
 
@@ -34,8 +33,10 @@ _FOREIGN = (
 )
 _OP_ONLY = range(4, 11)
 """Fields of an op that a pair does not have."""
-_MODEL_FIELDS = frozenset({1, 2, 3, 4, 5, 6, 7, 8, 100, 101})
-"""Fields of ``NetDef`` and ``MultiNetDef``."""
+_VERSION_TAG = b"\x08"
+"""``MultiNetDef.version_code``: field 1, varint."""
+_FIELD_1, _FIELD_2, _FIELD_3 = b"\x0a", b"\x12", b"\x1a"
+"""Tags of length-delimited fields."""
 _TFLITE_MAGIC_OFFSET = 4
 
 
@@ -99,7 +100,7 @@ def explain(data: bytes) -> FormatError:
     if data[_TFLITE_MAGIC_OFFSET : _TFLITE_MAGIC_OFFSET + 4] == b"TFL3":
         return _not_ours("this is a TensorFlow Lite model")
     if data[:1] == b"{":
-        return _not_ours("this is JSON, but not a bundle's manifest")
+        return _json_error(data)
     parse = KeyValueStore.parse if _resembles_store(data) else parse_model
     try:
         parse(data)
@@ -107,6 +108,16 @@ def explain(data: bytes) -> FormatError:
         if parse is KeyValueStore.parse or _resembles_model(data):
             return error
     return _not_ours(f"it begins with the bytes {data[:8].hex(' ')}")
+
+
+def _json_error(data: bytes) -> FormatError:
+    try:
+        json.loads(data)
+    except json.JSONDecodeError as exc:
+        return FormatError(f"this JSON breaks: {exc.msg}", offset=exc.pos, hint="make it again")
+    except (UnicodeDecodeError, RecursionError) as exc:
+        return FormatError(f"this is not readable as JSON: {exc}", offset=0, hint="make it again")
+    return _not_ours("this is JSON, but not a bundle's manifest")
 
 
 def _not_ours(what: str) -> FormatError:
@@ -125,26 +136,33 @@ def _resembles_store(data: bytes) -> bool:
     """
     if looks_legacy(data):
         return True
-    if data[:1] != b"\x0a":
+    start = _payload_start(data, 0, _FIELD_1)
+    if start is None:
         return False
+    if data[start : start + 1] not in (_FIELD_1, b""):
+        return False
+    length, _ = read_varint(data, 1, len(data))
     try:
-        length, start = read_varint(data, 1, len(data))
+        fields = iter_fields(data, start, min(start + length, len(data)))
+        return not any(found.number in _OP_ONLY for found in fields)
     except FormatError:
-        return True  # cut off within the first bytes
-    end = min(start + length, len(data))
-    numbers = [found.number for found in _readable_fields(data, start, end)]
-    return bool(numbers) and numbers[0] == 1 and not any(number in _OP_ONLY for number in numbers)
+        return True  # cut off inside of the first pair
 
 
 def _resembles_model(data: bytes) -> bool:
-    """Whether the first field is whole and one that a model file may begin with."""
-    first = next(_readable_fields(data, 0, len(data)), None)
-    return first is not None and first.number in _MODEL_FIELDS
+    """Whether a model file begins like this: a version, or a net with an op, or an op."""
+    if data[:1] == _VERSION_TAG:
+        return True
+    net = _payload_start(data, 0, _FIELD_3)
+    op = _payload_start(data, 0 if net is None else net, _FIELD_1)
+    return op is not None and data[op : op + 1] in (_FIELD_1, _FIELD_2, _FIELD_3, b"")
 
 
-def _readable_fields(data: bytes, start: int, end: int) -> Iterator[WireField]:
-    """The fields from ``start`` on, up to the first one that cannot be read."""
+def _payload_start(data: bytes, offset: int, tag: bytes) -> int | None:
+    """Where the payload of a length-delimited field begins, if ``tag`` stands at ``offset``."""
+    if data[offset : offset + 1] != tag:
+        return None
     try:
-        yield from iter_fields(data, start, end)
+        return read_varint(data, offset + 1, len(data))[1]
     except FormatError:
-        return
+        return None
