@@ -1,4 +1,4 @@
-"""What a file is and holds, as facts and tables that people and programs can read."""
+"""Look into a file: what it is and what it holds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import hashlib
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -33,64 +32,11 @@ from droidmace.formats.obfuscation import readable_program_key
 from droidmace.formats.protowire import WireType, decode_text, iter_fields
 from droidmace.formats.tuned_parameters import TunedParameters
 from droidmace.formats.tuning_key import LaunchShape, TuningKey
+from droidmace.workflows.inspection import Column, Fact, Inspection, Json, Section
 
 MAX_FILE_BYTES = 1 << 30
 """Larger files are none of those that this looks into."""
 MANIFEST_NAME = "manifest.json"
-
-Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """One value about the file as a whole."""
-
-    key: str
-    label: str
-    value: Json
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """One column of a section. ``detail``: as with sections."""
-
-    key: str
-    label: str
-    detail: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A table. One with ``detail`` is for the machine output only: it can be very long."""
-
-    key: str
-    title: str
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[Json, ...], ...]
-    detail: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """All that was found out about one file."""
-
-    path: str
-    kind: str
-    title: str
-    facts: tuple[Fact, ...]
-    sections: tuple[Section, ...] = ()
-
-    def record(self) -> dict[str, Json]:
-        """The machine output: facts by key, sections as lists of objects."""
-        facts = {fact.key: fact.value for fact in self.facts}
-        sections = {
-            section.key: [
-                {column.key: cell for column, cell in zip(section.columns, row, strict=True)}
-                for row in section.rows
-            ]
-            for section in self.sections
-        }
-        return {"path": self.path, "kind": self.kind, **facts, **sections}
 
 
 def inspect_path(path: Path) -> Inspection:

@@ -1,0 +1,1 @@
+"""Bundles: what is shipped, what proves it, and where it is valid."""
