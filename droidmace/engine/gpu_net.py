@@ -1,0 +1,240 @@
+"""A net on the GPU: activations in images, one command per kernel, no waiting inside a run.
+
+Source of the order of things: ``mace/flows/opencl/opencl_ref_flow.cc`` and
+``mace/core/net/serial_net.cc``. Weight transforms run when the net is made; the ops' own programs
+are built the first time it runs.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyopencl as cl
+
+from droidmace.engine.macelog import format_vector
+from droidmace.engine.memory import lifetimes_of, plan_memory
+from droidmace.engine.model import Model
+from droidmace.engine.net import Array, Net, OpTiming, Shape
+from droidmace.engine.opencl.image import (
+    ImageTensor,
+    WeightImages,
+    activation_size,
+    allocate_buffer,
+    allocate_image,
+    bind_download,
+    bind_upload,
+    float32_buffer_bytes,
+)
+from droidmace.engine.opencl.runtime import Dispatch, Gpu
+from droidmace.engine.ops.base import GpuOp, NetContext
+from droidmace.engine.ops.registry import GPU_OPS
+from droidmace.errors import EngineError
+from droidmace.formats.netdef import OperatorDef
+
+_IMAGE_MEMORY = 2
+_WINDOW_OPS = ("Conv2D", "DepthwiseConv2d", "Pooling")
+
+
+@dataclass(eq=False)
+class _Step:
+    """A command or a few under one op's name; the kernels are bound when it first runs."""
+
+    name: str
+    type: str
+    output_shape: Shape
+    op: OperatorDef | None
+    filter_shape: Shape
+    build: Callable[[], list[Dispatch]]
+    dispatches: list[Dispatch] | None = None
+
+
+class GpuNet(Net):
+    """See the module's docstring."""
+
+    runtimes = ("CPU", "GPU")
+
+    def __init__(self, model: Model, gpu: Gpu) -> None:
+        self._gpu = gpu
+        self._constants = model.constants
+        self._half = model.is_half
+        weights = WeightImages(gpu, model.constants, half=self._half)
+        context = NetContext(gpu, weights, model.net, self._half)
+        self._ops = [_make_op(op, context) for op in model.net.ops]
+        self._output_names = [info.name for info in model.net.output_infos]
+        self._input_shapes: dict[str, Shape] = {}
+        self._steps: list[_Step] = []
+        self._input_buffers: dict[str, cl.Buffer] = {}
+        self._output_buffers: dict[str, tuple[cl.Buffer, Shape]] = {}
+        self._plan({info.name: tuple(info.dims) for info in model.net.input_infos})
+        weights.finish()
+
+    def run(
+        self, inputs: Mapping[str, Array], timings: list[OpTiming] | None = None
+    ) -> dict[str, Array]:
+        shapes = {name: value.shape for name, value in inputs.items()}
+        if shapes != self._input_shapes:
+            self._plan(shapes)
+        queue = self._gpu.device.queue
+        copies = [
+            cl.enqueue_copy(queue, self._input_buffers[name], value, is_blocking=False)
+            for name, value in inputs.items()
+        ]
+        ran = [(step, self._run_step(step)) for step in self._steps]
+        outputs = {
+            name: np.empty(shape, np.float32)
+            for name, (_, shape) in self._output_buffers.items()
+        }
+        for name, value in outputs.items():
+            buffer = self._output_buffers[name][0]
+            copies.append(cl.enqueue_copy(queue, value, buffer, is_blocking=False))
+        self._gpu.finish()
+        self._gpu.programs.save()
+        if timings is not None:
+            timings += [_timing(step, events) for step, events in ran if events]
+        return outputs
+
+    def close(self) -> None:
+        self._gpu.tuner.write()
+
+    def _run_step(self, step: _Step) -> list[cl.Event]:
+        if step.dispatches is None:
+            step.dispatches = step.build()
+        events = [event for dispatch in step.dispatches for event in self._gpu.run(dispatch)]
+        log = self._gpu.log
+        if log.verbose(3):
+            log.vlog(
+                3,
+                "core/net/serial_net.cc:182",
+                f"Operator {step.name} has shape: {format_vector(step.output_shape)}",
+            )
+        return events
+
+    def _plan(self, input_shapes: Mapping[str, Shape]) -> None:
+        """Infer shapes, allocate memory and lay out the steps for inputs of these shapes."""
+        shapes = dict(input_shapes)
+        aliases: dict[str, str] = {}
+        scratch: dict[int, list[str]] = {}
+        for index, op in enumerate(self._ops):
+            missing = [name for name in op.inputs if name not in shapes]
+            if missing:
+                raise GpuOp.unsupported(op.op, f"nothing makes its input {missing[0]!r}")
+            shapes[op.output] = op.output_shape(shapes)
+            if op.is_alias:
+                aliases[op.output] = op.inputs[0]
+            scratch[index] = [f"{op.output}:scratch{i}" for i in range(len(op.scratch_shapes()))]
+            shapes.update(zip(scratch[index], op.scratch_shapes(), strict=True))
+        for name in self._output_names:
+            if name not in shapes:
+                raise EngineError(f"can not find output in model: {name}")
+        steps = [((), tuple(input_shapes))]
+        steps += [
+            ((*op.inputs, *scratch[index]), (op.output,)) for index, op in enumerate(self._ops)
+        ]
+        sizes = {name: activation_size(shape) for name, shape in shapes.items()}
+        plan = plan_memory(lifetimes_of(steps, sizes, aliases, self._output_names))
+        images = [
+            allocate_image(self._gpu.device, size, half=self._half) for size in plan.sizes
+        ]
+
+        def tensor(name: str) -> ImageTensor:
+            owner = name
+            while owner in aliases:
+                owner = aliases[owner]
+            return ImageTensor(shapes[name], images[plan.slots[owner]])
+
+        self._input_shapes = dict(input_shapes)
+        self._steps = self._upload_steps(tensor)
+        for index, op in enumerate(self._ops):
+            sources = [tensor(name) for name in (*op.inputs, *scratch[index])]
+            build = functools.partial(op.bind, sources, tensor(op.output))
+            self._steps.append(
+                _Step(
+                    op.op.name,
+                    op.op.type,
+                    shapes[op.output],
+                    op.op,
+                    self._filter_shape(op.op),
+                    build,
+                )
+            )
+        self._steps += self._download_steps(tensor)
+
+    def _filter_shape(self, op: OperatorDef) -> Shape:
+        """The filter's OIHW shape, for the statistics."""
+        name = op.inputs[1] if len(op.inputs) > 1 else ""
+        return self._constants[name].shape if name in self._constants else ()
+
+    def _upload_steps(self, tensor: Callable[[str], ImageTensor]) -> list[_Step]:
+        self._input_buffers = {}
+        steps = []
+        for name, shape in self._input_shapes.items():
+            buffer = allocate_buffer(self._gpu.device, float32_buffer_bytes(shape))
+            self._input_buffers[name] = buffer
+            target = tensor(name)
+            steps.append(
+                _Step(
+                    f"mace_node_{name}_mem_type_{_IMAGE_MEMORY}",
+                    "BufferTransform",
+                    shape,
+                    None,
+                    (),
+                    _single(functools.partial(bind_upload, self._gpu, buffer, target)),
+                )
+            )
+        return steps
+
+    def _download_steps(self, tensor: Callable[[str], ImageTensor]) -> list[_Step]:
+        self._output_buffers = {}
+        steps = []
+        for name in self._output_names:
+            source = tensor(name)
+            buffer = allocate_buffer(self._gpu.device, float32_buffer_bytes(source.shape))
+            self._output_buffers[name] = (buffer, source.shape)
+            steps.append(
+                _Step(
+                    f"mace_node_{name}",
+                    "BufferTransform",
+                    source.shape,
+                    None,
+                    (),
+                    _single(functools.partial(bind_download, self._gpu, source, buffer)),
+                )
+            )
+        return steps
+
+
+def _single(build: Callable[[], Dispatch]) -> Callable[[], list[Dispatch]]:
+    return lambda: [build()]
+
+
+def _make_op(op: OperatorDef, context: NetContext) -> GpuOp:
+    kind = GPU_OPS.get(op.type)
+    if kind is None:
+        raise GpuOp.unsupported(op, "no such op in this engine")
+    try:
+        return kind(op, context)
+    except IndexError as exc:
+        raise GpuOp.unsupported(op, f"{len(op.inputs)} inputs are too few") from exc
+
+
+def _timing(step: _Step, events: Sequence[cl.Event]) -> OpTiming:
+    """Start of the first command, and the time of all of them, in whole microseconds as MACE."""
+    start_us = events[0].profile.start // 1000
+    busy_us = sum(event.profile.end // 1000 - event.profile.start // 1000 for event in events)
+    common = (step.name, step.type, start_us, start_us + busy_us, step.output_shape)
+    op = step.op
+    if op is None or step.type not in (*_WINDOW_OPS, "FullyConnected"):
+        return OpTiming(*common)
+    if step.type == "FullyConnected":
+        return OpTiming(*common, kernels=step.filter_shape)
+    return OpTiming(
+        *common,
+        strides=op.ints_arg("strides"),
+        paddings=op.ints_arg("padding_values"),
+        padding_type=op.int_arg("padding", -1),
+        dilations=op.ints_arg("dilations"),
+        kernels=op.ints_arg("kernels") if step.type == "Pooling" else step.filter_shape,
+    )

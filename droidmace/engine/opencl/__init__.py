@@ -1,0 +1,1 @@
+"""The OpenCL side of the engine: device, programs and their cache, tuning, images."""

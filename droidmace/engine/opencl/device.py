@@ -1,0 +1,140 @@
+"""Finding the OpenCL device, and what it says it is.
+
+Source of the rules: ``mace/runtimes/opencl/core/opencl_executor.cc``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyopencl as cl
+
+from droidmace.engine.macelog import MaceLog
+from droidmace.engine.version import MACE_VERSION
+from droidmace.errors import EngineError
+from droidmace.formats.acceptance import GpuIdentity
+
+IDENTITY_VARIABLE = "DROIDMACE_GPU_IDENTITY"
+"""Names a JSON file whose strings replace what the driver says (never what it does)."""
+_EXECUTOR = "runtimes/opencl/core/opencl_executor.cc"
+_MIN_WORK_GROUP_SIZE = 64
+
+
+@dataclass(frozen=True)
+class Device:
+    """An opened device: context and in-order queue, and the limits that kernels need.
+
+    ``cache_bytes`` is the global memory cache; ``profiling`` tells whether events carry times.
+    """
+
+    identity: GpuIdentity
+    device: cl.Device
+    context: cl.Context
+    queue: cl.CommandQueue
+    profiling: bool
+    cache_bytes: int
+    compute_units: int
+    max_image_size: tuple[int, int]
+
+
+def open_device(log: MaceLog, environ: Mapping[str, str], *, profiling: bool) -> Device:
+    """Open the first GPU, or the first device of another kind when no platform has a GPU.
+
+    Raises ``EngineError`` when there is no driver, no device with images, or the device refuses.
+    """
+    device = _find_device(log)
+    says = _what_the_driver_says(device) | _claims(environ.get(IDENTITY_VARIABLE))
+    identity = GpuIdentity.from_opencl(
+        platform_name=says["platform_name"],
+        platform_profile=says["platform_profile"],
+        platform_version=says["platform_version"],
+        cl_device_name=says["device_name"],
+        cl_device_version=says["device_version"],
+        mace_version=MACE_VERSION,
+    )
+    log.vlog(1, f"{_EXECUTOR}:441", f"Using platform: {identity.platform_info}")
+    log.vlog(1, f"{_EXECUTOR}:613", f"Using device: {says['device_name']}")
+    properties = cl.command_queue_properties.PROFILING_ENABLE if profiling else 0
+    try:
+        context = cl.Context([device])
+        queue = cl.CommandQueue(context, device, properties)
+    except cl.Error as exc:
+        log.error(f"{_EXECUTOR}:488", f"Failed to create OpenCL Context: {describe_error(exc)}")
+        raise EngineError("Out of resources", details=str(exc)) from exc
+    if device.max_work_group_size < _MIN_WORK_GROUP_SIZE or not device.image_support:
+        log.warning("runtimes/opencl/opencl_runtime.cc:41", "The device does not support OpenCL")
+        raise EngineError("Out of resources", details=f"{device.name} cannot run image kernels")
+    return Device(
+        identity=identity,
+        device=device,
+        context=context,
+        queue=queue,
+        profiling=profiling,
+        cache_bytes=device.global_mem_cache_size,
+        compute_units=device.max_compute_units,
+        max_image_size=(device.image2d_max_width, device.image2d_max_height),
+    )
+
+
+def describe_error(error: cl.Error) -> str:
+    """The error's OpenCL name, e.g. ``CL_INVALID_BINARY``."""
+    name = cl.status_code.to_string(error.code, "%d")
+    return f"CL_{name}"
+
+
+def _find_device(log: MaceLog) -> cl.Device:
+    try:
+        devices = [device for platform in cl.get_platforms() for device in platform.get_devices()]
+    except cl.Error as exc:
+        devices, reason = [], exc
+    else:
+        reason = None
+    if not devices:
+        log.error(
+            "runtimes/opencl/core/opencl_wrapper.cc:348",
+            "Failed to load OpenCL library, please make sure there exists OpenCL library on your"
+            " device, and your APP have right to access the library.",
+        )
+        raise EngineError("Out of resources", details="no OpenCL driver") from reason
+    gpus = [device for device in devices if device.type & cl.device_type.GPU]
+    return (gpus or devices)[0]
+
+
+def _what_the_driver_says(device: cl.Device) -> dict[str, str]:
+    platform = device.platform
+    return {
+        "platform_name": platform.name,
+        "platform_profile": platform.profile,
+        "platform_version": platform.version,
+        "device_name": device.name,
+        "device_version": device.version,
+    }
+
+
+_CLAIMABLE = (
+    "platform_name",
+    "platform_profile",
+    "platform_version",
+    "device_name",
+    "device_version",
+)
+
+
+def _claims(path: str | None) -> dict[str, str]:
+    """The strings of the JSON file at ``path``; none when there is no path."""
+    if not path:
+        return {}
+    try:
+        claims = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as exc:
+        raise EngineError("the GPU identity cannot be read", where=path, details=str(exc)) from exc
+    if not isinstance(claims, dict) or not all(
+        key in _CLAIMABLE and isinstance(value, str) for key, value in claims.items()
+    ):
+        raise EngineError(
+            "a GPU identity is a JSON object of strings", where=path, hint=", ".join(_CLAIMABLE)
+        )
+    return claims

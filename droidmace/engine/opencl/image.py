@@ -1,0 +1,230 @@
+"""Tensors as OpenCL images: their sizes, their memory, the way in and out of buffers.
+
+Layouts: ``kernels/common.h`` and ``kernels/buffer_to_image.cl``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyopencl as cl
+
+from droidmace.engine.macelog import format_vector
+from droidmace.engine.opencl.device import Device
+from droidmace.engine.opencl.local_size import filter_2d, row_2d
+from droidmace.engine.opencl.runtime import Dispatch, Gpu
+from droidmace.errors import EngineError
+
+Shape = tuple[int, ...]
+ImageSize = tuple[int, int]
+"""Width and height in pixels."""
+HostArray = npt.NDArray[np.float32] | npt.NDArray[np.float16]
+_TRANSFORMS = "buffer_to_image"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageTensor:
+    """An activation: its shape and the image that holds it (which may be larger)."""
+
+    shape: Shape
+    image: cl.Image
+
+
+def blocks(channels: int) -> int:
+    """Pixels for that many channels, four to each."""
+    return -(-channels // 4)
+
+
+def nhwc(shape: Shape) -> tuple[int, int, int, int]:
+    """``shape`` with four axes: a matrix is a batch of single pixels, a vector one pixel.
+
+    Raises ``EngineError`` for any other rank.
+    """
+    if len(shape) == 4:
+        return (shape[0], shape[1], shape[2], shape[3])
+    if len(shape) == 2:
+        return (shape[0], 1, 1, shape[1])
+    if len(shape) <= 1:
+        return (1, 1, 1, shape[0] if shape else 1)
+    raise EngineError(f"GPU only support 2D or 4D input and output, not {list(shape)}")
+
+
+def activation_size(shape: Shape) -> ImageSize:
+    """Image of an activation."""
+    batch, height, width, channels = nhwc(shape)
+    return (blocks(channels) * width, batch * height)
+
+
+def allocate_image(device: Device, size: ImageSize, *, half: bool) -> cl.Image:
+    """A new image; 16-bit floats if ``half``. Raises ``EngineError`` when it is too large."""
+    limit = device.max_image_size
+    if size[0] > limit[0] or size[1] > limit[1]:
+        raise EngineError(
+            "Out of resources", details=f"an image of {size} pixels, the device allows {limit}"
+        )
+    kind = cl.channel_type.HALF_FLOAT if half else cl.channel_type.FLOAT
+    try:
+        return cl.Image(
+            device.context,
+            cl.mem_flags.READ_WRITE,
+            cl.ImageFormat(cl.channel_order.RGBA, kind),
+            shape=size,
+        )
+    except cl.Error as exc:
+        raise EngineError("Out of resources", details=str(exc)) from exc
+
+
+def allocate_buffer(device: Device, size_bytes: int) -> cl.Buffer:
+    """A new buffer. Raises ``EngineError``."""
+    try:
+        return cl.Buffer(device.context, cl.mem_flags.READ_WRITE, size_bytes)
+    except cl.Error as exc:
+        raise EngineError("Out of resources", details=str(exc)) from exc
+
+
+def bind_upload(
+    gpu: Gpu, buffer: cl.Buffer, target: ImageTensor, *, nchw: bool = False, half: bool = False
+) -> Dispatch:
+    """Buffer to activation image; the buffer is NHWC unless ``nchw``."""
+    shape = target.shape
+    batch, height, width, channels = nhwc(shape)
+    return gpu.bind(
+        _TRANSFORMS,
+        "in_out_buffer_to_image",
+        options=_buffer_options(nchw=nchw, half=half),
+        arguments=(buffer, height, width, channels, target.image),
+        key=f"in_out_buffer_to_image_{format_vector(shape)}",
+        gws=activation_size(shape),
+        rule=row_2d,
+    )
+
+
+def bind_download(
+    gpu: Gpu, source: ImageTensor, buffer: cl.Buffer, *, nchw: bool = False
+) -> Dispatch:
+    """Activation image to buffer of 32-bit floats; NHWC unless ``nchw``."""
+    shape = source.shape
+    batch, height, width, channels = nhwc(shape)
+    return gpu.bind(
+        _TRANSFORMS,
+        "in_out_image_to_buffer",
+        options=_buffer_options(nchw=nchw),
+        arguments=(buffer, height, width, channels, source.image),
+        key=f"in_out_image_to_buffer_{format_vector(shape)}",
+        gws=activation_size(shape),
+        rule=row_2d,
+    )
+
+
+class WeightImages:
+    """Constants on the device, each uploaded and transformed once.
+
+    The transforms run, and are tuned, when an op asks for them: while the engine starts.
+    """
+
+    def __init__(self, gpu: Gpu, tensors: dict[str, HostArray], *, half: bool) -> None:
+        self._gpu = gpu
+        self._tensors = tensors
+        self._half = half
+        self._images: dict[tuple[str, str], cl.Image] = {}
+        self._pending: list[object] = []
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tensors
+
+    def array(self, name: str) -> HostArray:
+        """The constant's values. Raises ``EngineError`` when there is none of that name."""
+        try:
+            return self._tensors[name]
+        except KeyError:
+            raise EngineError(f"the model has no constant {name!r}") from None
+
+    def convolution_filter(self, name: str) -> cl.Image:
+        """OIHW filter: [input channels, output blocks * taps]."""
+        out_channels, in_channels, height, width = self._shape(name, 4)
+        taps = height * width
+        size = (blocks(in_channels) * 4, blocks(out_channels) * taps)
+        sizes = (out_channels, in_channels, taps)
+        return self._image("filter_buffer_to_image", name, size, sizes)
+
+    def depthwise_filter(self, name: str) -> cl.Image:
+        """1IHW filter: [taps, channel blocks]."""
+        _, channels, height, width = self._shape(name, 4)
+        taps = height * width
+        size = (taps, blocks(channels))
+        return self._image("dw_filter_buffer_to_image", name, size, (channels, taps))
+
+    def fully_connected_weight(self, name: str) -> cl.Image:
+        """OIHW weight: [input blocks * taps, output channels]."""
+        out_channels, in_channels, height, width = self._shape(name, 4)
+        taps = height * width
+        size = (blocks(in_channels) * taps, out_channels)
+        return self._image("weight_width_buffer_to_image", name, size, (in_channels, taps))
+
+    def vector(self, name: str) -> cl.Image:
+        """A value per channel: one row of blocks."""
+        count = self.array(name).size
+        return self._image("arg_buffer_to_image", name, (blocks(count), 1), (count,))
+
+    def activation(self, name: str) -> ImageTensor:
+        """A constant in the place of an activation."""
+        shape = self.array(name).shape
+        sizes = nhwc(shape)[1:]
+        image = self._image("in_out_buffer_to_image", name, activation_size(shape), sizes)
+        return ImageTensor(shape, image)
+
+    def finish(self) -> None:
+        """Wait for the transforms and let go of the buffers they read. Raises ``EngineError``."""
+        self._gpu.finish()
+        self._pending.clear()
+
+    def _shape(self, name: str, rank: int) -> Shape:
+        shape = self.array(name).shape
+        if len(shape) != rank:
+            raise EngineError(f"constant {name!r} has the shape {list(shape)}, not {rank} axes")
+        return shape
+
+    def _image(
+        self, kernel: str, name: str, size: ImageSize, sizes: tuple[int, ...]
+    ) -> cl.Image:
+        image = self._images.get((kernel, name))
+        if image is None:
+            image = self._images[kernel, name] = self._transform(kernel, name, size, sizes)
+        return image
+
+    def _transform(
+        self, kernel: str, name: str, size: ImageSize, sizes: tuple[int, ...]
+    ) -> cl.Image:
+        device = self._gpu.device
+        values = np.ascontiguousarray(self.array(name))
+        image = allocate_image(device, size, half=self._half)
+        buffer = allocate_buffer(device, max(values.nbytes, 4))
+        copied = cl.enqueue_copy(device.queue, buffer, values, is_blocking=False)
+        dispatch = self._gpu.bind(
+            _TRANSFORMS,
+            kernel,
+            options=_buffer_options(half=values.dtype == np.float16),
+            arguments=(buffer, *sizes, image),
+            key=f"{kernel}_{format_vector(values.shape)}",
+            gws=size,
+            rule=filter_2d if kernel == "filter_buffer_to_image" else row_2d,
+        )
+        self._gpu.run(dispatch)
+        self._pending += (values, copied, dispatch)
+        return image
+
+
+def float32_buffer_bytes(shape: Shape) -> int:
+    """Bytes of a buffer of 32-bit floats of that shape."""
+    return 4 * math.prod(shape)
+
+
+def _buffer_options(*, nchw: bool = False, half: bool = False) -> tuple[str, ...]:
+    return tuple(
+        option
+        for option, wanted in (("-DBUFFER_NCHW", nchw), ("-DBUFFER_HALF", half))
+        if wanted
+    )

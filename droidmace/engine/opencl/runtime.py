@@ -1,0 +1,204 @@
+"""Kernels with bound arguments, enqueued by tuned or default parameters, or tuned.
+
+Source: ``TuningOrRun3DKernel`` and ``TuningOrRun2DKernel`` in
+``mace/runtimes/opencl/core/opencl_helper.cc``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyopencl as cl
+
+from droidmace.engine.macelog import MaceLog
+from droidmace.engine.opencl.device import Device, describe_error
+from droidmace.engine.opencl.local_size import (
+    Limits,
+    Rule,
+    candidates_2d,
+    candidates_3d,
+    round_up,
+)
+from droidmace.engine.opencl.program import ProgramLibrary
+from droidmace.engine.opencl.tuner import Params, Tuner
+from droidmace.errors import EngineError
+
+_HELPER = "runtimes/opencl/core/opencl_helper.cc"
+_MAX_KERNEL_US = 1000.0
+_COMPUTE_OPTIONS = ("-DDATA_TYPE=float", "-DCMD_DATA_TYPE=f")
+
+KernelArgument = cl.Image | cl.Buffer | int | float
+Launch = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+"""Offset, global size, local size of one enqueued command, in work-items."""
+
+
+@dataclass(eq=False)
+class Dispatch:
+    """A kernel, its bound arguments, and how it may be spread over the device.
+
+    ``gws`` is the exact global size (2 or 3 axes); ``default`` the parameters when none are tuned.
+    """
+
+    kernel: cl.Kernel
+    key: str
+    gws: tuple[int, ...]
+    default: Params
+    kwg_size: int
+    arguments: Sequence[KernelArgument]
+    launches: list[Launch] | None = field(default=None)
+
+    def candidates(self) -> list[Params]:
+        """What a tuning run tries."""
+        if len(self.gws) == 2:
+            return candidates_2d(self.kwg_size)
+        return candidates_3d((self.gws[0], self.gws[1], self.gws[2]), self.kwg_size)
+
+
+class Gpu:
+    """One device with its programs and tuned parameters: builds kernels and runs them."""
+
+    def __init__(
+        self,
+        device: Device,
+        programs: ProgramLibrary,
+        tuner: Tuner,
+        log: MaceLog,
+        *,
+        limit_kernel_time: bool = False,
+    ) -> None:
+        self.device = device
+        self.programs = programs
+        self.tuner = tuner
+        self.log = log
+        self._limit_kernel_time = limit_kernel_time
+        self._window = tuner.queue_window_size
+        self._queued = 0
+
+    def bind(
+        self,
+        program: str,
+        name: str,
+        *,
+        options: Iterable[str] = (),
+        arguments: Sequence[KernelArgument],
+        key: str,
+        gws: tuple[int, ...],
+        rule: Rule,
+    ) -> Dispatch:
+        """Build kernel ``name`` of ``program`` and set its arguments, ``gws`` before all others.
+
+        Python numbers become ``int`` and ``float``. Raises ``EngineError``.
+        """
+        kernel = self.programs.kernel(
+            program, name, (*_COMPUTE_OPTIONS, f"-D{name}={name}", *options)
+        )
+        kwg_size = kernel.get_work_group_info(
+            cl.kernel_work_group_info.WORK_GROUP_SIZE, self.device.device
+        )
+        try:
+            kernel.set_args(*(_as_argument(value) for value in (*gws, *arguments)))
+        except cl.Error as exc:
+            raise self._failed(exc, 243) from exc
+        limits = Limits(self.device.cache_bytes, self.device.compute_units, kwg_size)
+        shape = gws if len(gws) == 3 else (*gws, 1)
+        default = rule((shape[0], shape[1], shape[2]), limits)
+        return Dispatch(kernel, key, gws, default, kwg_size, arguments)
+
+    def run(self, dispatch: Dispatch) -> list[cl.Event]:
+        """Enqueue the kernel; when tuning, search for its parameters first.
+
+        Returns the events of the last time it ran. Raises ``EngineError``.
+        """
+        try:
+            if self.tuner.is_tuning:
+                return self._tune(dispatch)
+            if dispatch.launches is None or self.log.verbose(3):
+                params = self.tuner.known(dispatch.key) or dispatch.default
+                dispatch.launches = self._split(dispatch.gws, params)
+            return [self._enqueue(dispatch, launch) for launch in dispatch.launches]
+        except cl.Error as exc:
+            raise self._failed(exc, 288) from exc
+
+    def finish(self) -> None:
+        """Wait until the device has nothing left to do. Raises ``EngineError``."""
+        try:
+            self.device.queue.finish()
+        except cl.Error as exc:
+            raise self._failed(exc, 288) from exc
+
+    def _failed(self, error: cl.Error, line: int) -> EngineError:
+        self.log.error(f"{_HELPER}:{line}", f"error: {describe_error(error)}")
+        return EngineError("Out of resources", details=str(error))
+
+    def _enqueue(self, dispatch: Dispatch, launch: Launch) -> cl.Event:
+        offset, gws, lws = launch
+        event = cl.enqueue_nd_range_kernel(
+            self.device.queue, dispatch.kernel, gws, lws, global_work_offset=offset
+        )
+        if self._window:
+            self._queued += 1
+            if self._queued >= self._window:
+                event.wait()
+                self._queued = 0
+        return event
+
+    def _split(self, gws: tuple[int, ...], params: Params) -> list[Launch]:
+        """The commands that run ``gws`` with ``params``, local sizes then block."""
+        axes = len(gws)
+        if len(params) != axes + 1:
+            line = 218 if axes == 3 else 332
+            self.log.fatal(
+                f"{_HELPER}:{line}",
+                f"Check failed: params.size() == {axes + 1} Tuning parameters of {axes}D kernel"
+                f" must be {axes + 1}D",
+            )
+        lws, block = params[:-1], params[-1]
+        if 0 in lws:
+            line = 224 if axes == 3 else 338
+            self.log.fatal(f"{_HELPER}:{line}", "Check failed: params[i] != 0 ")
+        whole = tuple(round_up(size, local) for size, local in zip(gws, lws, strict=True))
+        step = block or whole[-1]
+        front = (0,) * (axes - 1)
+        return [
+            ((*front, start), (*whole[:-1], step), lws) for start in range(0, whole[-1], step)
+        ]
+
+    def _tune(self, dispatch: Dispatch) -> list[cl.Event]:
+        events: list[cl.Event] = []
+
+        def measure(params: Params) -> tuple[float, Params]:
+            events[:] = self._timed(dispatch, params)
+            if not self._limit_kernel_time:
+                return _elapsed_us(events), params
+            params = self._limited(dispatch, params, _elapsed_us(events))
+            events[:] = self._timed(dispatch, params)
+            return _elapsed_us(events), params
+
+        self.tuner.search(dispatch.key, dispatch.default, dispatch.candidates(), measure)
+        return events or self._timed(dispatch, dispatch.default)
+
+    def _timed(self, dispatch: Dispatch, params: Params) -> list[cl.Event]:
+        events = [
+            self._enqueue(dispatch, launch) for launch in self._split(dispatch.gws, params)
+        ]
+        self.device.queue.finish()
+        return events
+
+    @staticmethod
+    def _limited(dispatch: Dispatch, params: Params, elapsed_us: float) -> Params:
+        """``params`` with a block so small that no command takes longer than the limit."""
+        last, lws = dispatch.gws[-1], params[-2]
+        blocks = min(int(elapsed_us / _MAX_KERNEL_US) + 1, last)
+        return (*params[:-1], round_up(last // blocks, lws))
+
+
+def _as_argument(value: KernelArgument) -> object:
+    if isinstance(value, int):
+        return np.int32(value)
+    return np.float32(value) if isinstance(value, float) else value
+
+
+def _elapsed_us(events: Iterable[cl.Event]) -> float:
+    return sum(event.profile.end - event.profile.start for event in events) / 1000.0

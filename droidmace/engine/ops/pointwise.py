@@ -1,0 +1,238 @@
+"""Ops that work value by value: Activation, Eltwise, BiasAdd, BatchNorm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from enum import IntEnum
+
+from droidmace.engine.opencl import local_size
+from droidmace.engine.opencl.image import ImageTensor, Shape, nhwc
+from droidmace.engine.opencl.runtime import Dispatch, KernelArgument
+from droidmace.engine.ops.base import (
+    FusedActivation,
+    GpuOp,
+    NetContext,
+    per_pixel_gws,
+    shape_key,
+)
+from droidmace.formats.netdef import OperatorDef
+
+
+class Activation(GpuOp):
+    """An activation on its own."""
+
+    def __init__(self, op: OperatorDef, context: NetContext) -> None:
+        super().__init__(op, context)
+        self.name = op.str_arg("activation", "NOOP")
+        if self.name == "PRELU":
+            self.options: tuple[str, ...] = ("-DUSE_PRELU",)
+            self.alpha = (context.weights.vector(op.inputs[1]),)
+            self.numbers = (0.0, 0.0)
+        else:
+            activation = FusedActivation.of(op)
+            self.options, self.numbers, self.alpha = activation.options, activation.arguments, ()
+
+    def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        return shapes[self.inputs[0]]
+
+    def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
+        return [
+            self.gpu.bind(
+                "activation",
+                "activation",
+                options=self.options,
+                arguments=(inputs[0].image, *self.alpha, *self.numbers, output.image),
+                key=shape_key(f"{self.name.lower()}_opencl_kernel", *nhwc(output.shape)),
+                gws=per_pixel_gws(output.shape),
+                rule=local_size.default_3d,
+            )
+        ]
+
+
+class EltwiseType(IntEnum):
+    """``mace/ops/common/eltwise_type.h``."""
+
+    SUM = 0
+    SUB = 1
+    PROD = 2
+    DIV = 3
+    MIN = 4
+    MAX = 5
+    NEG = 6
+    ABS = 7
+    SQR_DIFF = 8
+    POW = 9
+    FLOOR_DIV = 11
+    CLIP = 12
+
+
+class Eltwise(GpuOp):
+    """Arithmetic of two activations, or of one and a constant or a number."""
+
+    def __init__(self, op: OperatorDef, context: NetContext) -> None:
+        super().__init__(op, context)
+        kind = op.int_arg("type", -1)
+        if kind not in list(EltwiseType):
+            raise self.unsupported(op, f"eltwise type {kind}")
+        self.kind = EltwiseType(kind)
+        self.coefficients = op.floats_arg("coeff")
+        if self.coefficients and len(self.coefficients) != 2:
+            raise self.unsupported(op, f"{len(self.coefficients)} coefficients")
+        self.constant: ImageTensor | None = None
+        self.constant_first = False
+        for index, name in enumerate(op.inputs):
+            if name in context.weights:
+                self.constant = self._upload(name)
+                self.constant_first = index == 0
+        if len(op.inputs) > 2 or not self.inputs:
+            raise self.unsupported(op, f"{len(op.inputs)} inputs")
+
+    def _upload(self, name: str) -> ImageTensor:
+        weights = self.context.weights
+        shape = weights.array(name).shape
+        if len(shape) == 1:
+            return ImageTensor((1, 1, 1, shape[0]), weights.vector(name))
+        return weights.activation(name)
+
+    def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        found = [shapes[name] for name in self.inputs]
+        if self.constant is not None:
+            found.append(self.constant.shape)
+        return max(found, key=math.prod)
+
+    def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
+        operands = list(inputs)
+        if self.constant is not None:
+            operands.insert(0 if self.constant_first else len(operands), self.constant)
+        options = [f"-DELTWISE_TYPE={int(self.kind)}"]
+        swapped = False
+        second: tuple[KernelArgument, ...]
+        if len(operands) == 1:
+            options.append("-DINPUT_SCALAR")
+            second = (self.op.float_arg("scalar_input", 1.0),)
+            swapped = self.op.int_arg("scalar_input_index", 1) == 0
+        else:
+            sizes = [math.prod(operand.shape) for operand in operands]
+            if sizes[0] < sizes[1]:
+                operands.reverse()
+                swapped = True
+            second = (operands[1].image,)
+            options += self._broadcast(operands[0].shape, operands[1].shape)
+        if swapped:
+            options.append("-DSWAPPED")
+        if self.coefficients:
+            options.append("-DCOEFF_SUM")
+        _, height, width, _ = nhwc(output.shape)
+        return [
+            self.gpu.bind(
+                "eltwise",
+                "eltwise",
+                options=options,
+                arguments=(
+                    operands[0].image,
+                    *second,
+                    height,
+                    width,
+                    *self.coefficients,
+                    output.image,
+                ),
+                key=shape_key("eltwise_opencl_kernel", *nhwc(output.shape)),
+                gws=per_pixel_gws(output.shape),
+                rule=local_size.default_3d,
+            )
+        ]
+
+    def _broadcast(self, whole: Shape, part: Shape) -> list[str]:
+        """The build option for spreading ``part`` over ``whole``."""
+        large, small = nhwc(whole), nhwc(part)
+        if large == small:
+            return []
+        if small == (1, 1, 1, large[3]):
+            return ["-DINPUT_VECTOR"]
+        if small == (large[0], 1, 1, large[3]):
+            return ["-DINPUT_BATCH_VECTOR"]
+        if small == (*large[:3], 1):
+            return ["-DINPUT_TENSOR_BC_CHAN"]
+        raise self.unsupported(self.op, f"broadcast of {list(part)} to {list(whole)}")
+
+
+class BiasAdd(GpuOp):
+    """A constant per channel added."""
+
+    def __init__(self, op: OperatorDef, context: NetContext) -> None:
+        super().__init__(op, context)
+        self.bias = context.weights.vector(op.inputs[1])
+
+    def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        return shapes[self.inputs[0]]
+
+    def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
+        return [
+            self.gpu.bind(
+                "bias_add",
+                "bias_add",
+                arguments=(inputs[0].image, self.bias, output.image),
+                key=shape_key("bias_add_opencl_kernel", *nhwc(output.shape)),
+                gws=per_pixel_gws(output.shape),
+                rule=local_size.default_3d,
+            )
+        ]
+
+
+class BatchNorm(GpuOp):
+    """Scale and offset per channel; mean and variance too unless they are folded."""
+
+    def __init__(self, op: OperatorDef, context: NetContext) -> None:
+        super().__init__(op, context)
+        constants = op.inputs[1:]
+        if len(constants) not in (2, 4):
+            raise self.unsupported(op, f"{len(op.inputs)} inputs")
+        self.constants = [context.weights.vector(name) for name in constants]
+        self.activation = FusedActivation.of(op)
+
+    def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        return shapes[self.inputs[0]]
+
+    def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
+        folded = len(self.constants) == 2
+        epsilon = () if folded else (self.op.float_arg("epsilon", 1e-5),)
+        name = self.op.str_arg("activation", "NOOP")
+        return [
+            self.gpu.bind(
+                "batch_norm",
+                "batch_norm",
+                options=(*(("-DFOLDED_CONSTANT",) if folded else ()), *self.activation.options),
+                arguments=(
+                    inputs[0].image,
+                    *self.constants,
+                    *epsilon,
+                    *self.activation.arguments,
+                    output.image,
+                ),
+                key=shape_key(
+                    "batch_norm_opencl_kernel", _ACTIVATION_NUMBER[name], *nhwc(output.shape)
+                ),
+                gws=per_pixel_gws(output.shape),
+                rule=local_size.default_3d,
+            )
+        ]
+
+
+# mace/ops/common/activation_type.h; the number stands in BatchNorm's tuning key
+_ACTIVATION_NUMBER = {
+    name: number
+    for number, name in enumerate(
+        (
+            "NOOP",
+            "RELU",
+            "RELUX",
+            "PRELU",
+            "TANH",
+            "SIGMOID",
+            "LEAKYRELU",
+            "ELU",
+            "HARDSIGMOID",
+        )
+    )
+}

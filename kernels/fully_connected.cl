@@ -1,0 +1,44 @@
+// Fully connected layer: four outputs per work-item over a whole input of H*W*C.
+// Global size: (output blocks, batch).
+
+__kernel void fully_connected_width(GWS2 __read_only image2d_t input,
+                                    __read_only image2d_t weight,
+                                    BIAS_IMAGE __write_only image2d_t output,
+                                    __private const float max_limit,
+                                    __private const float coefficient,
+                                    __private const int in_height,
+                                    __private const int in_width,
+                                    __private const int in_channels,
+                                    __private const int out_channels) {
+  if (IDLE2) return;
+  const int block = get_global_id(0);
+  const int batch = get_global_id(1);
+  const int in_blocks = (in_channels + 3) / 4;
+  // Rows beyond the last output read it again; their lanes are undefined for readers.
+  const int last = out_channels - 1;
+  const int row0 = block * 4;
+  const int row1 = min(row0 + 1, last);
+  const int row2 = min(row0 + 2, last);
+  const int row3 = min(row0 + 3, last);
+
+  DATA4 out = BIAS_AT(block);
+  int column = 0;
+  for (int in_block = 0; in_block < in_blocks; ++in_block) {
+    const int count = in_channels - in_block * 4;
+    for (int h = 0; h < in_height; ++h) {
+      for (int w = 0; w < in_width; ++w, ++column) {
+        DATA4 in = READ(input, in_block * in_width + w, batch * in_height + h);
+        if (count < 4) {
+          in.w = 0;
+          if (count < 3) in.z = 0;
+          if (count < 2) in.y = 0;
+        }
+        out.x += dot(in, READ(weight, column, row0));
+        out.y += dot(in, READ(weight, column, row1));
+        out.z += dot(in, READ(weight, column, row2));
+        out.w += dot(in, READ(weight, column, row3));
+      }
+    }
+  }
+  WRITE(output, block, batch, activate(out, max_limit, coefficient));
+}

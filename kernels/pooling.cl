@@ -1,0 +1,46 @@
+// Max and average pooling. Global size: (channel blocks, output width, batch * output height).
+//   POOL_AVG  average over the pixels inside the image (padding does not count); else maximum
+
+__kernel void pooling(GWS3 __read_only image2d_t input,
+                      __write_only image2d_t output,
+                      __private const int in_height,
+                      __private const int in_width,
+                      __private const int out_height,
+                      __private const int pad_top,
+                      __private const int pad_left,
+                      __private const int stride_h,
+                      __private const int stride_w,
+                      __private const int kernel_h,
+                      __private const int kernel_w) {
+  if (IDLE3) return;
+  const int block = get_global_id(0);
+  const int w = get_global_id(1);
+  const int row = get_global_id(2);
+  const int image_top = row / out_height * in_height;
+  const int top = row % out_height * stride_h - pad_top;
+  const int left = w * stride_w - pad_left;
+  const int first_h = max(top, 0);
+  const int last_h = min(top + kernel_h, in_height);
+  const int first_w = max(left, 0);
+  const int last_w = min(left + kernel_w, in_width);
+
+#ifdef POOL_AVG
+  DATA4 value = (DATA4)(0);
+#else
+  DATA4 value = (DATA4)(-MAXFLOAT);
+#endif
+  for (int h = first_h; h < last_h; ++h) {
+    for (int x = first_w; x < last_w; ++x) {
+      const DATA4 in = READ(input, block * in_width + x, image_top + h);
+#ifdef POOL_AVG
+      value += in;
+#else
+      value = fmax(value, in);
+#endif
+    }
+  }
+#ifdef POOL_AVG
+  value /= (DATA4)(max(last_h - first_h, 0) * max(last_w - first_w, 0));
+#endif
+  WRITE(output, block * gws1 + w, row, value);
+}

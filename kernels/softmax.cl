@@ -1,0 +1,39 @@
+// Softmax over the channels. Global size: (channel blocks, width, batch * height).
+//   USE_LOG  the logarithm of it
+
+__kernel void softmax(GWS3 __read_only image2d_t input,
+                      __write_only image2d_t output,
+                      __private const int channels) {
+  if (IDLE3) return;
+  const int block = get_global_id(0);
+  const int w = get_global_id(1);
+  const int row = get_global_id(2);
+  const int count = channels % 4;
+  const int whole = channels / 4;
+
+  DATA4 rest = (DATA4)(-MAXFLOAT);
+  if (count != 0) {
+    const DATA4 tail = READ(input, whole * gws1 + w, row);
+    rest.x = tail.x;
+    if (count > 1) rest.y = tail.y;
+    if (count > 2) rest.z = tail.z;
+  }
+  DATA4 top = rest;
+  for (int i = 0; i < whole; ++i) top = fmax(top, READ(input, i * gws1 + w, row));
+  const DATA_TYPE largest = fmax(fmax(top.x, top.y), fmax(top.z, top.w));
+
+  DATA_TYPE sum = 0;
+  for (int i = 0; i < whole; ++i) {
+    sum += dot(exp(READ(input, i * gws1 + w, row) - (DATA4)(largest)), (DATA4)(1));
+  }
+  if (count > 0) sum += exp(rest.x - largest);
+  if (count > 1) sum += exp(rest.y - largest);
+  if (count > 2) sum += exp(rest.z - largest);
+
+  const DATA4 shifted = READ(input, block * gws1 + w, row) - (DATA4)(largest);
+#ifdef USE_LOG
+  WRITE(output, block * gws1 + w, row, shifted - (DATA4)(log(sum)));
+#else
+  WRITE(output, block * gws1 + w, row, exp(shifted) / (DATA4)(sum));
+#endif
+}
