@@ -89,21 +89,26 @@ stop() {
 }
 trap stop HUP INT TERM
 
+# Ready before the program starts: a signal that comes before its trap is set would be lost.
+(
+  exec >/dev/null 2>&1
+  trap 'kill "$nap"; exit 0' HUP INT TERM
+  sleep "$limit" &
+  nap=$!
+  : >"$state/ready"
+  wait "$nap"
+  : >"$state/timeout"
+  kill_slowly "$(cat "$state/child")"
+) &
+watchdog=$!
+spins=0
+while [ ! -e "$state/ready" ] && [ $spins -lt 100000 ]; do spins=$((spins + 1)); done
+
 "$@" </dev/null &
 child=$!
 echo "$child" >"$state/child"
 # A signal may have come before there was a child to pass it on to.
 if [ "$reason" = stopped ]; then stop; fi
-
-(
-  trap 'kill "$nap"; exit 0' HUP INT TERM
-  sleep "$limit" &
-  nap=$!
-  wait "$nap"
-  : >"$state/timeout"
-  kill_slowly "$child"
-) >/dev/null 2>&1 &
-watchdog=$!
 
 wait "$child"
 status=$?

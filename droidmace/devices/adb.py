@@ -42,10 +42,22 @@ _QUICK_S = 30.0
 
 
 class AdbDevice:
-    """The phone ``serial`` on ``server``. Holds no connection: every call opens its own."""
+    """The phone ``serial`` on ``server``. Holds no connection: every call opens its own.
 
-    def __init__(self, server: AdbServer, serial: str, *, stall_s: float = STALL_S) -> None:
+    A transfer that stands still for ``stall_s`` seconds has failed; ``root`` is the folder that
+    :meth:`remove` keeps to.
+    """
+
+    def __init__(
+        self,
+        server: AdbServer,
+        serial: str,
+        *,
+        stall_s: float = STALL_S,
+        root: str = PHONE_ROOT,
+    ) -> None:
         self._server = server
+        self._root = root
         self._serial = serial
         self._stall_s = stall_s
         self._features: frozenset[str] | None = None
@@ -152,8 +164,8 @@ class AdbDevice:
         return _parse_stat(result.text, self._serial)
 
     def remove(self, path: str) -> None:
-        """Remove a file or folder below ``/data/local/tmp``; nothing there is fine."""
-        command = f"rm -rf -- {shlex.quote(inside(path, PHONE_ROOT))}"
+        """Remove a file or folder below the root; nothing there is fine."""
+        command = f"rm -rf -- {shlex.quote(inside(path, self._root))}"
         result = self.run(command, timeout_s=120.0)
         if result.exit_code != 0:
             raise self._command_error(command, result)

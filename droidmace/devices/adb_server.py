@@ -277,7 +277,12 @@ class AdbServer:
                 hint="something ran `adb kill-server` or another version of adb restarted it; "
                 "run the command again",
             )
-        now = "adb does not list it any more" if state is None else f"adb lists it as {state!r}"
+        if state is None:
+            now = "adb does not list it any more"
+        elif state == "device":
+            now = "adb has not noticed yet, or it is back already"
+        else:
+            now = f"adb lists it as {state!r}"
         return DeviceLostError(
             f"the device went away while {doing}; {now}",
             serial=serial,

@@ -1,0 +1,47 @@
+"""The scripts run under the shells they will meet: mksh with toybox, and dash."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from droidmace.devices.local import LocalDevice
+
+
+@pytest.fixture(scope="session")
+def toybox_path(tmp_path_factory):
+    """A folder with a link to toybox for each of its commands."""
+    toybox = shutil.which("toybox")
+    if toybox is None:
+        pytest.fail("toybox is not installed: apt install toybox mksh")
+    folder = tmp_path_factory.mktemp("toybox")
+    for name in subprocess.run([toybox], capture_output=True, text=True, check=True).stdout.split():
+        (folder / name).symlink_to(toybox)
+    (folder / "sh").symlink_to(shutil.which("mksh"))
+    # Android's grep is toybox's as well; Debian builds it without.
+    for name in ("grep", "getconf"):
+        if not (folder / name).exists():
+            (folder / name).symlink_to(shutil.which(name))
+    return folder
+
+
+@pytest.fixture(params=["mksh", "dash"])
+def shell_device(request, toybox_path, tmp_path):
+    """A device whose shell is the one under test, with toybox as its only tools."""
+    shell = shutil.which(request.param)
+    assert shell is not None, f"{request.param} is not installed"
+    return LocalDevice(
+        tmp_path,
+        shell=shell,
+        environment={"PATH": str(toybox_path), "SHELL_UNDER_TEST": shell, "HOME": str(tmp_path)},
+    )
+
+
+@pytest.fixture(scope="session")
+def scripts() -> Path:
+    from droidmace.resources import device_scripts_dir
+
+    return device_scripts_dir()
