@@ -1,0 +1,288 @@
+"""A phone's own system files: ``/system``, ``/vendor/bin``, ``/vendor/etc`` and ``/sys/class``.
+
+They are written into the phone's folder at each start and bound read-only, so a phone cannot
+change its system and a new profile takes effect at the next start.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from droidmace.emulator import python_runtime
+from droidmace.emulator.folder import PhoneFolder, PhoneRecord
+from droidmace.emulator.mounts import ReadOnlyBind
+from droidmace.emulator.opencl_drivers import OpenClDriver
+from droidmace.emulator.profile import PhoneProfile
+from droidmace.errors import EmulatorError
+
+MACE_RUN = "/vendor/bin/mace_run"
+DAEMON_CONFIG = "/system/etc/adbd.json"
+INIT = "/system/bin/init"
+LOG_FILE = "/dev/log/main"
+GPU_IDENTITY = "/vendor/etc/gpu_identity.json"
+ICD_DIR = "/vendor/etc/OpenCL/vendors"
+
+_ANDROID_FILES = Path(__file__).with_name("android")
+_SYSTEM_PROGRAMS = ("init", "getprop", "setprop", "dumpsys", "log", "logcat", "reboot")
+# Applets that the phone has better ones for, or that would mean the machine and not the phone.
+_NOT_LINKED = {"sh", "halt", "poweroff", "oneit", "su", "login", "switch_root", *_SYSTEM_PROGRAMS}
+# Android's toybox has these, Debian's build of it has not.
+_COREUTILS = ("dd", "diff", "expr", "tr")
+
+
+@dataclass(frozen=True, slots=True)
+class HostTools:
+    """The host programs that a phone is made of."""
+
+    bwrap: Path
+    mksh: Path
+    toybox: Path
+
+    @classmethod
+    def find(cls) -> HostTools:
+        """Look for them on PATH. Raises ``EmulatorError`` that names the packages to install."""
+        packages = {"bwrap": "bubblewrap", "mksh": "mksh", "toybox": "toybox"}
+        found = {name: shutil.which(name) for name in packages}
+        missing = [packages[name] for name, path in found.items() if path is None]
+        if missing:
+            raise EmulatorError(
+                f"an emulated phone needs {', '.join(missing)}",
+                hint=f"apt-get install {' '.join(missing)}",
+            )
+        return cls(**{name: Path(os.path.realpath(path)) for name, path in found.items() if path})
+
+
+def build_rom(
+    folder: PhoneFolder,
+    record: PhoneRecord,
+    profile: PhoneProfile,
+    driver: OpenClDriver | None,
+    tools: HostTools,
+) -> list[ReadOnlyBind]:
+    """Write the phone's system files; return the host programs to bind into them."""
+    rom = folder.rom
+    shutil.rmtree(rom, ignore_errors=True)
+    system_bin, system_etc = rom / "system/bin", rom / "system/etc"
+    vendor_bin, vendor_etc = rom / "vendor/bin", rom / "vendor/etc"
+    for directory in (system_bin, system_etc, vendor_bin, vendor_etc):
+        directory.mkdir(parents=True)
+    (rom / "system/vendor").symlink_to("/vendor")
+
+    for name in _SYSTEM_PROGRAMS:
+        _program(system_bin / name, (_ANDROID_FILES / f"{name}.sh").read_text("utf-8"))
+    binds = [
+        _placeholder(system_bin, "mksh", tools.mksh),
+        _placeholder(system_bin, "toybox", tools.toybox),
+    ]
+    (system_bin / "sh").symlink_to("mksh")
+    applets = _applets(tools.toybox) - _NOT_LINKED
+    for applet in applets:
+        (system_bin / applet).symlink_to("toybox")
+    for name in _COREUTILS:
+        program = shutil.which(name)
+        if name not in applets and program is not None:
+            binds.append(_placeholder(system_bin, name, Path(os.path.realpath(program))))
+    for name in ("mkshrc", "passwd", "group"):
+        shutil.copyfile(_ANDROID_FILES / name, system_etc / name)
+
+    properties = system_properties(record, profile, driver)
+    _text(rom / "system/build.prop", "".join(f"{k}={v}\n" for k, v in sorted(properties.items())))
+    _text(
+        system_etc / "adbd.json", json.dumps(_daemon_config(profile, driver, properties), indent=2)
+    )
+
+    _program(vendor_bin / "python3", _PYTHON_LAUNCHER)
+    _program(vendor_bin / "mace_run", (_ANDROID_FILES / "mace_run.sh").read_text("utf-8"))
+    _text(vendor_etc / "gles_identity", profile.gpu.gles + "\n")
+    icds = rom / ICD_DIR.lstrip("/")
+    icds.mkdir(parents=True)
+    if driver is not None:
+        _text(icds / "gpu.icd", driver.library + "\n")
+        binds += [
+            _placeholder(vendor_bin, program.name, Path(os.path.realpath(program)))
+            for program in driver.programs
+        ]
+        identity = profile.gpu.identity(driver.name, driver.version)
+        _text(rom / GPU_IDENTITY.lstrip("/"), json.dumps(identity, indent=2) + "\n")
+    write_sensors(folder, profile)
+    return binds
+
+
+def system_properties(
+    record: PhoneRecord, profile: PhoneProfile, driver: OpenClDriver | None
+) -> dict[str, str]:
+    """The properties that a phone of this profile is built with."""
+    abis64 = [abi for abi in profile.abis if abi in ("arm64-v8a", "x86_64", "riscv64")]
+    properties = {
+        "init.svc.adbd": "running",
+        "persist.sys.timezone": "GMT",
+        "ro.adb.secure": "0",
+        "ro.board.platform": profile.soc,
+        "ro.boot.serialno": record.serialno,
+        "ro.build.fingerprint": f"{profile.brand}/{profile.device}/{profile.device}:"
+        f"{profile.android_release}/DROIDMACE/{record.serialno}:user/release-keys",
+        "ro.build.type": "user",
+        "ro.build.version.release": profile.android_release,
+        "ro.build.version.sdk": str(profile.sdk),
+        "ro.debuggable": "0",
+        "ro.hardware": profile.hardware,
+        "ro.product.board": profile.soc,
+        "ro.product.brand": profile.brand,
+        "ro.product.cpu.abi": profile.abis[0],
+        "ro.product.cpu.abilist": ",".join(profile.abis),
+        "ro.product.cpu.abilist32": ",".join(abi for abi in profile.abis if abi not in abis64),
+        "ro.product.cpu.abilist64": ",".join(abis64),
+        "ro.product.device": profile.device,
+        "ro.product.manufacturer": profile.manufacturer,
+        "ro.product.model": profile.model,
+        "ro.product.name": profile.device,
+        "ro.secure": "1",
+        "ro.serialno": record.serialno,
+        "ro.soc.model": profile.soc_model,
+        "ro.vendor.droidmace.phone": record.name,
+        "ro.vendor.mace_run": MACE_RUN,
+    }
+    if driver is not None:
+        properties["ro.vendor.droidmace.opencl_driver"] = f"{driver.name} {driver.version}"
+    return properties | dict(profile.properties)
+
+
+def write_sensors(folder: PhoneFolder, profile: PhoneProfile) -> None:
+    """Write ``/sys/class`` as the profile has it: battery, USB supply, thermal zones."""
+    battery = profile.battery
+    set_battery(folder, level=battery.level, temperature_c=battery.temperature_c)
+    supply = folder.sys_class / "power_supply"
+    full = battery.level == 100
+    charging = "Full" if full else "Charging" if battery.usb_powered else "Discharging"
+    _sensor(supply / "battery/status", charging)
+    _sensor(supply / "battery/health", "Good")
+    _sensor(supply / "battery/present", "1")
+    _sensor(supply / "battery/technology", "Li-ion")
+    _sensor(supply / "battery/type", "Battery")
+    _sensor(supply / "usb/online", str(int(battery.usb_powered)))
+    _sensor(supply / "usb/type", "USB")
+    for index, (zone, temperature_c) in enumerate(profile.thermal_zones.items()):
+        _sensor(folder.sys_class / f"thermal/thermal_zone{index}/type", zone)
+        _sensor(folder.sys_class / f"thermal/thermal_zone{index}/temp", _milli(temperature_c))
+
+
+def set_battery(
+    folder: PhoneFolder, *, level: int | None = None, temperature_c: float | None = None
+) -> None:
+    """Change a phone's battery; a running phone sees it at once."""
+    battery = folder.sys_class / "power_supply/battery"
+    if level is not None:
+        _sensor(battery / "capacity", str(level))
+        # A 4000 mAh battery whose voltage falls from 4.35 V to 3.5 V: µAh and µV, as Linux has it.
+        _sensor(battery / "charge_counter", str(level * 40_000))
+        _sensor(battery / "voltage_now", str(3_500_000 + level * 8_500))
+    if temperature_c is not None:
+        _sensor(battery / "temp", str(round(temperature_c * 10)))
+
+
+def set_temperature(folder: PhoneFolder, temperature_c: float, *, zone: str | None = None) -> None:
+    """Set one thermal zone (by its type), or all. Raises ``EmulatorError``: no such zone."""
+    types = {
+        path.read_text("utf-8").strip(): path.with_name("temp")
+        for path in sorted(folder.sys_class.glob("thermal/*/type"))
+    }
+    if zone is not None and zone not in types:
+        raise EmulatorError(
+            f"no thermal zone {zone!r}", where=folder.name, hint=f"one of {', '.join(types)}"
+        )
+    for name, path in types.items():
+        if zone in (None, name):
+            _sensor(path, _milli(temperature_c))
+
+
+def command_environment(driver: OpenClDriver | None) -> dict[str, str]:
+    """The environment of every command on the phone."""
+    environment = {
+        "ANDROID_BOOTLOGO": "1",
+        "ANDROID_DATA": "/data",
+        "ANDROID_LOG_FILE": LOG_FILE,
+        "ANDROID_ROOT": "/system",
+        "ENV": "/system/etc/mkshrc",
+        "EXTERNAL_STORAGE": "/sdcard",
+        "HOME": "/",
+        "HOSTNAME": "localhost",
+        "LOGNAME": "shell",
+        "OCL_ICD_VENDORS": ICD_DIR,
+        "PATH": "/system/bin:/vendor/bin",
+        "POCL_CACHE_DIR": "/data/misc/opencl",
+        # A driver's own cache would hide what a compiled program gains.
+        "POCL_KERNEL_CACHE": "0",
+        "PYOPENCL_NO_CACHE": "1",
+        "SHELL": "/system/bin/sh",
+        "TMPDIR": "/data/local/tmp",
+        "USER": "shell",
+    }
+    if driver is not None:
+        environment["DROIDMACE_GPU_IDENTITY"] = GPU_IDENTITY
+    return environment
+
+
+def _daemon_config(
+    profile: PhoneProfile, driver: OpenClDriver | None, properties: Mapping[str, str]
+) -> dict[str, object]:
+    config: dict[str, object] = {
+        "banner_properties": {
+            key: properties[key]
+            for key in ("ro.product.name", "ro.product.model", "ro.product.device")
+        },
+        "environment": command_environment(driver),
+        "shell": "/system/bin/sh",
+        "home": "/",
+    }
+    return config
+
+
+# Only Python itself gets its library folder on the loader's path, never the programs it starts
+# from the phone; and nothing from the calling environment changes how it starts.
+_PYTHON_LAUNCHER = f"""#!/system/bin/sh
+LD_LIBRARY_PATH={python_runtime.PYTHON_HOME}/lib${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}
+PYTHONPATH={python_runtime.PACKAGES}
+PYTHONDONTWRITEBYTECODE=1 PYTHONNOUSERSITE=1 PYTHONUTF8=1
+export LD_LIBRARY_PATH PYTHONPATH PYTHONDONTWRITEBYTECODE PYTHONNOUSERSITE PYTHONUTF8
+exec {python_runtime.interpreter_target()} "$@"
+"""
+
+
+def _applets(toybox: Path) -> set[str]:
+    listing = subprocess.run(
+        [str(toybox)], capture_output=True, text=True, check=True, timeout=30
+    ).stdout
+    return {name for name in listing.split() if "/" not in name and not name.startswith(".")}
+
+
+def _placeholder(directory: Path, name: str, source: Path) -> ReadOnlyBind:
+    """An empty file for a host program to be bound over."""
+    (directory / name).touch(mode=0o755)
+    return ReadOnlyBind(source, f"/{directory.parent.name}/{directory.name}/{name}")
+
+
+def _program(path: Path, text: str) -> None:
+    _text(path, text)
+    path.chmod(0o755)
+
+
+def _text(path: Path, text: str) -> None:
+    path.write_text(text, "utf-8")
+
+
+def _sensor(path: Path, value: str) -> None:
+    """Write a sysfs-like file in one step: a reader never sees it empty."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(value + "\n", "utf-8")
+    new.replace(path)
+
+
+def _milli(temperature_c: float) -> str:
+    return str(round(temperature_c * 1000))
