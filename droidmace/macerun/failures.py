@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 
 from droidmace.errors import (
+    DeviceLostError,
+    DroidmaceError,
     MaceRunCrashError,
     MaceRunError,
     MaceRunOutputError,
@@ -35,6 +37,7 @@ _LAST_SIGNAL = 64
 # outside (the low-memory killer, a person), and a second run would tell nothing about them.
 _OWN_SIGNALS = {4, 5, 6, 7, 8, 11, 31}
 _SIGKILL = 9
+_STOP_SIGNALS = {1, 2, 15}
 
 _CANNOT_EXECUTE = 126
 _NOT_FOUND = 127
@@ -102,6 +105,25 @@ def not_started(parser: OutputParser, status: int, serial: str) -> MaceRunError 
             details=tail or None,
         )
     return None
+
+
+def cut_off(shell_status: int, parser: OutputParser, serial: str) -> DroidmaceError:
+    """The error for output that ends without the end marker: its shell ended first."""
+    details = parser.tail() or None
+    if signal_of(shell_status) in _STOP_SIGNALS:
+        return MaceRunError(
+            "mace_run was stopped before it ended",
+            where=serial,
+            hint="someone asked for that, on this computer or on the device: start again",
+            details=details,
+        )
+    return DeviceLostError(
+        "the shell on the device ended before mace_run did",
+        serial=serial,
+        exit_code=shell_status,
+        hint="reconnect the device and check that it is not low on memory",
+        details=details,
+    )
 
 
 def crash(

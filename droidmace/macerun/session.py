@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from droidmace.devices.base import Device, OutputChunk, RemoteProcess
 from droidmace.errors import (
     DeviceError,
-    DeviceLostError,
     DeviceTimeoutError,
     MaceRunError,
     MaceRunOutputError,
@@ -163,12 +162,7 @@ class MaceRunSession:
         deliver(parser.finish())
         statuses = [one.exit_status for one in markers.values() if one.exit_status is not None]
         if not statuses:
-            raise DeviceLostError(
-                "the shell on the device ended before mace_run did",
-                serial=self._device.serial,
-                hint="reconnect the device and check that it is not low on memory",
-                details=parser.tail() or None,
-            )
+            raise failures.cut_off(process.exit_code, parser, self._device.serial)
         return _Observation(parser, statuses[0], self._clock() - began)
 
     def _chunks(

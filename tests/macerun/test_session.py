@@ -343,6 +343,12 @@ def test_shell_that_dies_first_is_a_lost_device(root: Path, make: Make) -> None:
     assert caught.value.details == "I x.cc:1] last words"
 
 
+def test_shell_that_is_told_to_end(root: Path, make: Make) -> None:
+    session = MaceRunSession(ShellDevice(), str(root), launcher=lambda _: "exit 143")
+    with pytest.raises(MaceRunError, match="was stopped before it ended"):
+        session.run(make("fine"), timeout_s=DEADLINE_S)
+
+
 def test_folder_that_cannot_be_made(root: Path, make: Make, session: MaceRunSession) -> None:
     (root / "out").write_bytes(b"a file where a folder should be")
     with pytest.raises(DeviceStorageError, match="cannot be written") as caught:

@@ -1,0 +1,1 @@
+"""Are the answers still right: labelled data, accuracy, a reference run."""
