@@ -103,6 +103,7 @@ def _load(onnx: ModuleType, path: Path) -> ModelProto:
             hint="copy or export the file again",
             details=str(exc),
         ) from exc
+    _check_names(model, path)
     try:
         onnx.load_external_data_for_model(model, str(path.parent))
         onnx.checker.check_model(model)
@@ -116,6 +117,23 @@ def _load(onnx: ModuleType, path: Path) -> ModelProto:
             details=str(exc),
         ) from exc
     return model
+
+
+def _check_names(model: ModelProto, path: Path) -> None:
+    """Protobuf hands out a string that is not UTF-8 as bytes; the file is damaged then."""
+    graph = model.graph
+    names = [tensor.name for tensor in graph.initializer]
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        names.append(value.name)
+    for node in graph.node:
+        names += [node.name, node.op_type, node.domain, *node.input, *node.output]
+    broken = next((name for name in names if not isinstance(name, str)), None)
+    if broken is not None:
+        raise ModelError(
+            f"the name {broken!r} is not text",
+            where=str(path),
+            hint="the file is damaged: copy or export it again",
+        )
 
 
 def _opset(model: ModelProto, path: Path) -> int:

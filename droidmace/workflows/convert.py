@@ -9,7 +9,8 @@ from pathlib import Path
 from droidmace.config import Deployment, ModelConfig, load_deployment
 from droidmace.convert import ConversionSummary, ConvertedModel, convert_model
 from droidmace.errors import ConfigError, InputError
-from droidmace.files import sha256_of_file, write_atomically
+from droidmace.files import write_atomically
+from droidmace.workflows.models import check_checksums
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,34 +60,21 @@ def convert_deployment(
     deployment = load_deployment(config)
     models = _chosen(deployment, model_name)
     for model in models:
-        verify_checksum(model, deployment.path)
+        _check_source(model, deployment.path)
     converted = [(model, convert_model(model)) for model in models]
     return tuple(
         _write(model, result, *_target(deployment, model, output)) for model, result in converted
     )
 
 
-def verify_checksum(model: ModelConfig, config: Path) -> None:
-    """Check the model file against ``model_sha256_checksum``, if the deployment file has one.
-
-    Raises ``ConfigError`` with both values, or when the file is missing.
-    """
-    where = f"{config}: models.{model.name}.model_file_path"
-    try:
-        actual = sha256_of_file(model.model_file)
-    except OSError as exc:
+def _check_source(model: ModelConfig, config: Path) -> None:
+    if not model.model_file.is_file():
         raise ConfigError(
-            f"cannot read {model.model_file}: {exc.strerror}",
-            where=where,
+            f"models.{model.name}.model_file_path: no such file: {model.model_file}",
+            where=str(config),
             hint="paths are relative to the deployment file",
-        ) from exc
-    if model.model_sha256 is not None and actual != model.model_sha256.lower():
-        raise ConfigError(
-            f"the SHA-256 of {model.model_file} is {actual}, "
-            f"not {model.model_sha256} as the file says",
-            where=f"{config}: models.{model.name}.model_sha256_checksum",
-            hint=f"if this is the right model, set model_sha256_checksum: {actual}",
         )
+    check_checksums(model)
 
 
 def _chosen(deployment: Deployment, model_name: str | None) -> tuple[ModelConfig, ...]:

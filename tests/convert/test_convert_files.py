@@ -1,0 +1,251 @@
+"""Damaged files, declarations that do not fit, and the workflow that writes the result."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import typer
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx_models import declare, save_model
+from typer.testing import CliRunner
+
+from droidmace.cli import convert as convert_command
+from droidmace.config import ModelConfig, TensorSpec, load_deployment
+from droidmace.convert import ConvertedModel, convert_model
+from droidmace.errors import ConfigError, InputError, MissingExtraError, ModelError
+from droidmace.workflows.convert import convert_deployment
+
+SAMPLES = Path(__file__).parents[1] / "samples"
+TINY_ONNX = (SAMPLES / "tiny.onnx").read_bytes()
+
+
+def tiny(**changes: object) -> ModelConfig:
+    (model,) = load_deployment(SAMPLES / "tiny_gpu.yml").models.values()
+    return dataclasses.replace(model, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "empty"),
+        (b"not a model at all", "not an ONNX model"),
+        (TINY_ONNX[: len(TINY_ONNX) // 2], "not an ONNX model, or a truncated one"),
+        (b"\x08\x07", "the ONNX checker rejects the model"),
+    ],
+    ids=["empty", "garbage", "truncated", "no graph"],
+)
+def test_a_damaged_file(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match=message) as caught:
+        convert_model(tiny(model_file=path))
+    assert caught.value.where == str(path)
+    assert caught.value.hint
+
+
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(position=st.integers(0, len(TINY_ONNX) - 1), flip=st.integers(1, 255), cut=st.booleans())
+def test_a_flipped_or_cut_file_is_a_model_or_one_clear_error(
+    tmp_path: Path, position: int, flip: int, cut: bool
+) -> None:
+    damaged = bytearray(TINY_ONNX)
+    damaged[position] ^= flip
+    if cut:
+        del damaged[position:]
+    path = tmp_path / "m.onnx"
+    path.write_bytes(damaged)
+    try:
+        result = convert_model(tiny(model_file=path))
+    except ModelError as error:
+        assert error.where == str(path)
+    else:
+        assert isinstance(result, ConvertedModel)
+        assert len(result.data) > 0
+
+
+def external_model(folder: Path, location: str) -> Path:
+    path = folder / "m.onnx"
+    shape = (1, 4, 6, 6)
+    weights = {"w": np.ones((4, 4, 3, 3), np.float32)}
+    chain = [onnx.helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])]
+    save_model(path, chain, {"x": shape}, {"y": shape}, weights)
+    model = onnx.load(path)
+    (tensor,) = model.graph.initializer
+    onnx.external_data_helper.set_external_data(tensor, location)
+    (folder / "weights.bin").write_bytes(tensor.raw_data)
+    tensor.ClearField("raw_data")
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_weights_in_a_file_beside_the_model(tmp_path: Path) -> None:
+    shapes = {"x": (1, 4, 6, 6)}, {"y": (1, 4, 6, 6)}
+    path = external_model(tmp_path, "weights.bin")
+    converted = convert_model(declare(path, *shapes))
+    assert converted.data == np.ones(144, "<f4").tobytes()
+    (tmp_path / "weights.bin").unlink()
+    with pytest.raises(ModelError, match="the ONNX checker rejects the model") as caught:
+        convert_model(declare(path, *shapes))
+    assert "weights.bin" in (caught.value.details or "")
+
+
+def test_weights_outside_the_models_folder_are_not_read(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    path = external_model(folder, "../weights.bin")
+    shutil.move(folder / "weights.bin", tmp_path / "weights.bin")
+    with pytest.raises(ModelError, match="the ONNX checker rejects the model"):
+        convert_model(declare(path, {"x": (1, 4, 6, 6)}, {"y": (1, 4, 6, 6)}))
+
+
+def spec(name: str, *shape: int, data_format: str = "NCHW") -> TensorSpec:
+    return TensorSpec(name, shape, data_format=data_format)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"inputs": (spec("image", 1, 3, 32, 32),)}, "no input 'image'"),
+        ({"inputs": (spec("input", 1, 3, 16, 16),)}, "declared as 1,3,16,16 NCHW, the model has"),
+        (
+            {"inputs": (spec("input", 1, 3, 32, 32, data_format="NHWC"),)},
+            "declared as 1,3,32,32 NHWC, the model has 1,3,32,32",
+        ),
+        ({"inputs": (spec("input", 1, 3, 32, 32, data_format="NONE"),)}, "the format NONE"),
+        ({"inputs": ()}, "the model's input 'input' is not declared"),
+        ({"outputs": (spec("logits", 1, 10, 1, 1),)}, "no output 'logits'"),
+        ({"outputs": (spec("output", 1, 10, data_format="NONE"),)}, "declared as 1,10 NONE"),
+        ({"platform": "caffe"}, "platform 'caffe'"),
+        ({"runtime": "dsp"}, "runtime 'dsp'"),
+        ({"data_type": "bf16_fp32"}, "data type 'bf16_fp32'"),
+    ],
+)
+def test_a_declaration_that_does_not_fit(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ModelError, match=message) as caught:
+        convert_model(tiny(**changes))
+    assert caught.value.hint
+
+
+def test_a_declaration_in_nhwc_gives_the_same_model() -> None:
+    config = tiny(inputs=(spec("input", 1, 32, 32, 3, data_format="NHWC"),))
+    assert convert_model(config) == convert_model(tiny())
+
+
+def test_without_the_onnx_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(MissingExtraError) as caught:
+        convert_model(tiny())
+    assert caught.value.hint == "pip install 'droidmace[convert]'"
+
+
+# --- the workflow and the command ---------------------------------------------------------------
+
+
+@pytest.fixture
+def deployment(tmp_path: Path) -> Path:
+    """A deployment file of its own folder, with the model beside it."""
+    shutil.copy(SAMPLES / "tiny.onnx", tmp_path)
+    return Path(shutil.copy(SAMPLES / "tiny_gpu.yml", tmp_path))
+
+
+def edit(path: Path, **model: object) -> None:
+    document = yaml.safe_load(path.read_text())
+    document["models"]["tiny_gpu"].update(model)
+    path.write_text(yaml.safe_dump(document))
+
+
+def run(*arguments: str) -> str:
+    app = typer.Typer()
+    app.callback()(lambda: None)
+    convert_command.register(app)
+    result = CliRunner().invoke(app, ["convert", *arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_the_result_goes_beside_the_deployment_file(deployment: Path) -> None:
+    (conversion,) = convert_deployment(deployment)
+    folder = deployment.parent / "build/tiny/model"
+    assert conversion.graph_file == folder / "tiny_gpu.pb"
+    assert sorted(path.name for path in folder.iterdir()) == ["tiny_gpu.data", "tiny_gpu.pb"]
+    assert conversion.data_file.read_bytes() == (SAMPLES / "tiny_gpu.data").read_bytes()
+    graph = conversion.graph_file.read_bytes()
+    assert conversion.graph_sha256 == hashlib.sha256(graph).hexdigest()
+
+
+def test_the_result_goes_where_the_deployment_file_says(deployment: Path) -> None:
+    files = {"graph_file": "out/g.pb", "data_file": "out/w.data"}
+    document = yaml.safe_load(deployment.read_text())
+    document["droidmace"] = {"models": {"tiny_gpu": files}}
+    deployment.write_text(yaml.safe_dump(document))
+    convert_deployment(deployment)
+    assert (deployment.parent / "out/g.pb").is_file()
+    assert (deployment.parent / "out/w.data").is_file()
+
+
+def test_the_command_prints_what_it_made(deployment: Path, tmp_path: Path) -> None:
+    text = run("-c", str(deployment), "--output", str(tmp_path / "o"))
+    assert "1,482 parameters" in text
+    assert "2 Conv2D" in text
+    assert str(tmp_path / "o/tiny_gpu.pb") in text
+    document = json.loads(run("-c", str(deployment), "--output", str(tmp_path / "o"), "--json"))
+    (model,) = document["models"]
+    assert model["data_bytes"] == 5928
+    assert model["ops"]["FullyConnected"] == 1
+    assert Path(model["data_file"]).stat().st_size == 5928
+
+
+def test_a_wrong_checksum_is_refused_with_both_values(deployment: Path) -> None:
+    edit(deployment, model_sha256_checksum="0" * 64)
+    with pytest.raises(ConfigError) as caught:
+        convert_deployment(deployment)
+    assert "0" * 64 in str(caught.value)
+    assert hashlib.sha256(TINY_ONNX).hexdigest() in str(caught.value)
+    assert caught.value.hint
+    assert not (deployment.parent / "build").exists()
+
+
+def test_a_missing_model_file(deployment: Path) -> None:
+    (deployment.parent / "tiny.onnx").unlink()
+    with pytest.raises(ConfigError, match=r"no such file: .*tiny\.onnx"):
+        convert_deployment(deployment)
+
+
+def test_an_unknown_model_name(deployment: Path) -> None:
+    with pytest.raises(ConfigError, match="no model 'other'") as caught:
+        convert_deployment(deployment, model_name="other")
+    assert caught.value.hint == "models there: tiny_gpu"
+
+
+def test_one_bad_model_leaves_nothing_behind(deployment: Path) -> None:
+    document = yaml.safe_load(deployment.read_text())
+    good = document["models"]["tiny_gpu"]
+    bad = json.loads(json.dumps(good))
+    bad["subgraphs"][0]["output_tensors"] = ["nowhere"]
+    document["models"]["bad"] = bad
+    deployment.write_text(yaml.safe_dump(document, sort_keys=False))
+    with pytest.raises(ModelError, match="nowhere"):
+        convert_deployment(deployment)
+    assert not (deployment.parent / "build").exists()
+    assert len(convert_deployment(deployment, model_name="tiny_gpu")) == 1
+
+
+def test_a_target_that_cannot_be_written(deployment: Path) -> None:
+    blocker = deployment.parent / "file"
+    blocker.write_text("in the way")
+    with pytest.raises(InputError, match="cannot be written") as caught:
+        convert_deployment(deployment, output=blocker / "folder")
+    assert caught.value.hint == "choose another folder with --output"
+    assert blocker.read_text() == "in the way"

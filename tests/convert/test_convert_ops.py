@@ -1,0 +1,395 @@
+"""Single ops and small patterns: the converted graph computes what onnxruntime does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import helper
+from onnx_models import compare_with_onnxruntime, declare, op_types, save_model
+
+from droidmace.convert import convert_model
+from droidmace.errors import ModelError
+from droidmace.formats.netdef import parse_model
+
+node = helper.make_node
+
+
+def weights(*shape: int, seed: int = 7) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+
+
+def norm_weights(channels: int) -> dict[str, np.ndarray]:
+    return {
+        "gamma": weights(channels, seed=1),
+        "beta": weights(channels, seed=2),
+        "mean": weights(channels, seed=3),
+        "var": np.abs(weights(channels, seed=4)) + 0.1,
+    }
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_any_convolution(data: st.DataObject, tmp_path: Path) -> None:
+    draw = data.draw
+    batch, channels = draw(st.integers(1, 2)), draw(st.integers(1, 5))
+    height, width = draw(st.integers(5, 9)), draw(st.integers(5, 9))
+    kernel = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    depthwise = draw(st.booleans()) and channels > 1
+    filters = channels if depthwise else draw(st.integers(1, 6))
+    strides = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    dilations = draw(st.sampled_from([(1, 1), (2, 2), (1, 2)]))
+    attributes: dict[str, object] = {
+        "kernel_shape": kernel,
+        "strides": strides,
+        "dilations": dilations,
+        "group": channels if depthwise else 1,
+    }
+    # onnxruntime refuses automatic padding of dilated convolutions.
+    automatic = ["VALID"] if dilations != (1, 1) else ["VALID", "SAME_UPPER", "SAME_LOWER"]
+    padding = draw(st.sampled_from(["explicit", *automatic]))
+    if padding == "explicit":
+        attributes["pads"] = draw(st.tuples(*[st.integers(0, 2)] * 4))
+    else:
+        attributes["auto_pad"] = padding
+    constants = {"w": weights(filters, 1 if depthwise else channels, *kernel)}
+    inputs = ["x", "w"]
+    if draw(st.booleans()):
+        constants["b"] = weights(filters)
+        inputs.append("b")
+    chain = [node("Conv", inputs, ["conv"], name="conv", **attributes)]
+    last = "conv"
+    if draw(st.booleans()):
+        constants |= norm_weights(filters)
+        chain.append(
+            node("BatchNormalization", [last, "gamma", "beta", "mean", "var"], ["bn"], epsilon=1e-3)
+        )
+        last = "bn"
+    match draw(st.sampled_from(["none", "relu", "relu6"])):
+        case "relu":
+            chain.append(node("Relu", [last], ["y"]))
+            last = "y"
+        case "relu6":
+            constants |= {"zero": np.float32(0), "six": np.float32(6)}
+            chain.append(node("Clip", [last, "zero", "six"], ["y"]))
+            last = "y"
+    shape = (batch, channels, height, width)
+    path = save_model(
+        tmp_path / "m.onnx", chain, {"x": shape}, {last: ("n", "c", "h", "w")}, constants
+    )
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (out,) = session.run(None, {"x": np.zeros(shape, np.float32)})
+    # The GPU runtime refuses some dilations; the CPU's takes all of them.
+    config = declare(path, {"x": shape}, {last: out.shape}, runtime="cpu")
+    graph = compare_with_onnxruntime(config, count=1, tolerance=1e-4)
+    types = op_types(graph)
+    assert types.count("Pad") <= 1
+    assert len(types) - types.count("Pad") == 1, "norm and activation are folded"
+
+
+def conv(source: str, target: str, **attributes: object) -> object:
+    return node("Conv", [source, "w"], [target], name=target, kernel_shape=[1, 1], **attributes)
+
+
+def test_a_pad_that_mace_can_say_needs_no_op(tmp_path: Path) -> None:
+    chain = [
+        node("Conv", ["x", "w"], ["y"], kernel_shape=[3, 3], pads=[0, 0, 1, 1], strides=[2, 2])
+    ]
+    path = save_model(
+        tmp_path / "m.onnx",
+        chain,
+        {"x": (1, 2, 8, 8)},
+        {"y": (1, 3, 4, 4)},
+        {"w": weights(3, 2, 3, 3)},
+    )
+    config = declare(path, {"x": (1, 2, 8, 8)}, {"y": (1, 3, 4, 4)})
+    graph = compare_with_onnxruntime(config)
+    assert op_types(graph) == ["Conv2D"]
+    assert graph.nets[0].ops[0].ints_arg("padding_values") == (1, 1)
+
+
+def test_a_pad_that_mace_cannot_say_becomes_an_op(tmp_path: Path) -> None:
+    chain = [
+        node("Conv", ["x", "w"], ["y"], kernel_shape=[3, 3], pads=[1, 1, 0, 0], strides=[2, 2])
+    ]
+    path = save_model(
+        tmp_path / "m.onnx",
+        chain,
+        {"x": (1, 2, 8, 8)},
+        {"y": (1, 3, 4, 4)},
+        {"w": weights(3, 2, 3, 3)},
+    )
+    config = declare(path, {"x": (1, 2, 8, 8)}, {"y": (1, 3, 4, 4)})
+    graph = compare_with_onnxruntime(config)
+    assert op_types(graph) == ["Pad", "Conv2D"]
+    pad, convolution = graph.nets[0].ops
+    assert pad.ints_arg("paddings") == (0, 0, 1, 0, 1, 0, 0, 0)
+    assert convolution.ints_arg("padding_values") == (0, 0)
+
+
+@pytest.mark.parametrize("trans_b", [0, 1])
+@pytest.mark.parametrize("flatten", ["Flatten", "Reshape"])
+def test_a_flattened_image_and_a_gemm_are_fully_connected(
+    tmp_path: Path, trans_b: int, flatten: str
+) -> None:
+    constants = {"fc": weights(*((5, 36) if trans_b else (36, 5))), "b": weights(1, 5)}
+    first = node("Flatten", ["x"], ["flat"])
+    if flatten == "Reshape":
+        constants["shape"] = np.array([0, -1], np.int64)
+        first = node("Reshape", ["x", "shape"], ["flat"])
+    chain = [
+        first,
+        node("Gemm", ["flat", "fc", "b"], ["g"], transB=trans_b, alpha=0.5, beta=2.0),
+        node("Relu", ["g"], ["r"]),
+        node("Softmax", ["r"], ["y"]),
+    ]
+    path = save_model(tmp_path / "m.onnx", chain, {"x": (2, 4, 3, 3)}, {"y": (2, 5)}, constants)
+    graph = compare_with_onnxruntime(declare(path, {"x": (2, 4, 3, 3)}, {"y": (2, 5)}))
+    assert op_types(graph) == ["FullyConnected", "Softmax"]
+    assert graph.nets[0].ops[0].str_arg("activation") == "RELU"
+
+
+def test_matmul_and_add_after_a_mean(tmp_path: Path) -> None:
+    chain = [
+        node("ReduceMean", ["x"], ["m"], axes=[-1, -2], keepdims=0),
+        node("MatMul", ["m", "fc"], ["p"]),
+        node("Add", ["b", "p"], ["y"]),
+    ]
+    constants = {"fc": weights(4, 5), "b": weights(5)}
+    path = save_model(tmp_path / "m.onnx", chain, {"x": (1, 4, 3, 3)}, {"y": (1, 5)}, constants)
+    graph = compare_with_onnxruntime(declare(path, {"x": (1, 4, 3, 3)}, {"y": (1, 5)}))
+    assert op_types(graph) == ["Reduce", "FullyConnected"]
+    assert len(graph.nets[0].ops[1].inputs) == 3
+
+
+def test_a_convolution_over_the_whole_image_is_fully_connected(tmp_path: Path) -> None:
+    chain = [node("Conv", ["x", "w"], ["y"], kernel_shape=[3, 3])]
+    path = save_model(
+        tmp_path / "m.onnx",
+        chain,
+        {"x": (1, 2, 3, 3)},
+        {"y": (1, 4, 1, 1)},
+        {"w": weights(4, 2, 3, 3)},
+    )
+    graph = compare_with_onnxruntime(declare(path, {"x": (1, 2, 3, 3)}, {"y": (1, 4, 1, 1)}))
+    assert op_types(graph) == ["FullyConnected"]
+
+
+def test_an_activation_is_not_folded_when_others_read_before_it(tmp_path: Path) -> None:
+    chain = [
+        conv("x", "c"),
+        node("Relu", ["c"], ["r"]),
+        node("Add", ["c", "r"], ["s"]),
+        node("Clip", ["s"], ["y"], min=0.0, max=6.0),
+    ]
+    path = save_model(
+        tmp_path / "m.onnx",
+        chain,
+        {"x": (1, 2, 4, 4)},
+        {"y": (1, 2, 4, 4)},
+        {"w": weights(2, 2, 1, 1)},
+        opset=9,
+    )
+    graph = compare_with_onnxruntime(declare(path, {"x": (1, 2, 4, 4)}, {"y": (1, 2, 4, 4)}))
+    assert op_types(graph) == ["Conv2D", "Activation", "Eltwise", "Activation"]
+
+
+def test_a_declared_output_is_never_folded_away(tmp_path: Path) -> None:
+    chain = [conv("x", "c"), node("Relu", ["c"], ["r"])]
+    path = save_model(
+        tmp_path / "m.onnx",
+        chain,
+        {"x": (1, 2, 4, 4)},
+        {"c": (1, 3, 4, 4), "r": (1, 3, 4, 4)},
+        {"w": weights(3, 2, 1, 1)},
+    )
+    outputs = {"c": (1, 3, 4, 4), "r": (1, 3, 4, 4)}
+    graph = compare_with_onnxruntime(declare(path, {"x": (1, 2, 4, 4)}, outputs))
+    assert op_types(graph) == ["Conv2D", "Activation"]
+
+
+def test_weights_that_two_nodes_share_stay_right(tmp_path: Path) -> None:
+    norm = ["gamma", "beta", "mean", "var"]
+    chain = [
+        conv("x", "c1"),
+        node("BatchNormalization", ["c1", *norm], ["n1"], name="norm"),
+        conv("n1", "c2"),
+        conv("c2", "y"),
+    ]
+    constants = {"w": weights(3, 3, 1, 1), **norm_weights(3)}
+    path = save_model(
+        tmp_path / "m.onnx", chain, {"x": (1, 3, 4, 4)}, {"y": (1, 3, 4, 4)}, constants
+    )
+    graph = compare_with_onnxruntime(declare(path, {"x": (1, 3, 4, 4)}, {"y": (1, 3, 4, 4)}))
+    read = [op.inputs[1] for op in graph.nets[0].ops]
+    assert read[1] == read[2] == "w"
+    assert read[0] != "w"
+
+
+def test_what_does_nothing_is_left_out_and_outputs_keep_their_names(tmp_path: Path) -> None:
+    chain = [
+        node("Identity", ["x"], ["i"]),
+        conv("i", "c"),
+        node("Dropout", ["c"], ["d"]),
+        node("GlobalAveragePool", ["d"], ["g"]),
+        node("Flatten", ["g"], ["f"]),
+        node("Identity", ["f"], ["y"]),
+        node("Sigmoid", ["c"], ["nobody reads this"]),
+    ]
+    path = save_model(
+        tmp_path / "m.onnx", chain, {"x": (1, 2, 4, 4)}, {"y": (1, 3)}, {"w": weights(3, 2, 1, 1)}
+    )
+    graph = compare_with_onnxruntime(declare(path, {"x": (1, 2, 4, 4)}, {"y": (1, 3)}))
+    assert [(op.type, op.inputs[0], op.outputs[0]) for op in graph.nets[0].ops] == [
+        ("Conv2D", "x", "c"),
+        ("Reduce", "c", "y"),
+    ]
+
+
+def test_an_open_batch_size_is_what_the_declaration_says(tmp_path: Path) -> None:
+    path = save_model(
+        tmp_path / "m.onnx",
+        [conv("x", "y")],
+        {"x": ("batch", 2, 4, 4)},
+        {"y": ("batch", 3, 4, 4)},
+        {"w": weights(3, 2, 1, 1)},
+    )
+    compare_with_onnxruntime(declare(path, {"x": (3, 2, 4, 4)}, {"y": (3, 3, 4, 4)}))
+
+
+X = {"x": (1, 4, 6, 6)}
+REFUSED = {
+    "unsupported op": ([node("Sigmoid", ["x"], ["y"], name="gate")], {}, r"Sigmoid node 'gate'"),
+    "grouped convolution": (
+        [node("Conv", ["x", "w"], ["y"], name="g", group=2, kernel_shape=[1, 1])],
+        {"w": weights(4, 2, 1, 1)},
+        "Conv node 'g': 2 groups over 4 channels to 4",
+    ),
+    "depthwise with a multiplier": (
+        [node("Conv", ["x", "w"], ["y"], name="g", group=4, kernel_shape=[1, 1])],
+        {"w": weights(8, 1, 1, 1)},
+        "Conv node 'g': 4 groups over 4 channels to 8",
+    ),
+    "computed weights": (
+        [node("Relu", ["x"], ["r"]), node("Conv", ["x", "r"], ["y"], name="c")],
+        {},
+        "Conv node 'c': its input 1 .* is not a constant",
+    ),
+    "dilation with a stride": (
+        [
+            node(
+                "Conv",
+                ["x", "w"],
+                ["y"],
+                name="c",
+                kernel_shape=[3, 3],
+                dilations=[2, 2],
+                strides=[2, 2],
+            )
+        ],
+        {"w": weights(4, 4, 3, 3)},
+        "Conv node 'c': MACE's GPU runtime has no dilated",
+    ),
+    "norm without a convolution": (
+        [node("BatchNormalization", ["x", "gamma", "beta", "mean", "var"], ["y"], name="n")],
+        norm_weights(4),
+        "BatchNormalization node 'n'",
+    ),
+    "clip from below zero": (
+        [node("Clip", ["x", "low", "high"], ["y"], name="c")],
+        {"low": np.float32(-1), "high": np.float32(1)},
+        "Clip node 'c': it clips to -1 … 1",
+    ),
+    "broadcast add": (
+        [node("GlobalAveragePool", ["x"], ["g"]), node("Add", ["x", "g"], ["y"], name="a")],
+        {},
+        "Add node 'a': it adds",
+    ),
+    "add of a constant": (
+        [node("Add", ["x", "b"], ["y"], name="a")],
+        {"b": weights(1, 4, 1, 1)},
+        "Add node 'a': its input 1 .* is a constant",
+    ),
+    "softmax over columns": (
+        [node("Softmax", ["x"], ["y"], name="s", axis=3)],
+        {},
+        "Softmax node 's': it runs along axis 3",
+    ),
+    "mean over channels": (
+        [node("ReduceMean", ["x"], ["y"], name="m", axes=[1])],
+        {},
+        r"ReduceMean node 'm': it averages over the axes \[1\]",
+    ),
+    "softmax of a flattened image": (
+        [node("Flatten", ["x"], ["f"]), node("Softmax", ["f"], ["y"], name="s")],
+        {},
+        "Softmax node 's': its input is flattened from several pixels",
+    ),
+    "another reshape": (
+        [node("Reshape", ["x", "shape"], ["y"], name="r")],
+        {"shape": np.array([1, 2, 12, 6], np.int64)},
+        r"Reshape node 'r': it makes \(1, 2, 12, 6\)",
+    ),
+    "flattened output": ([node("Flatten", ["x"], ["y"])], {}, "output 'y' is flattened"),
+    "output that is an input": (
+        [node("Identity", ["x"], ["y"], name="i")],
+        {},
+        "Identity node 'i': the output 'y' is only another name of 'x'",
+    ),
+    "NaN weights": (
+        [node("Conv", ["x", "w"], ["y"], name="c")],
+        {"w": np.full((4, 4, 1, 1), np.nan, np.float32)},
+        "Conv node 'c': its weights 'w' hold NaN or infinity",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_converted_is_refused_by_name(case: str, tmp_path: Path) -> None:
+    chain, constants, message = REFUSED[case]
+    path = tmp_path / "m.onnx"
+    save_model(path, chain, X, {"y": ("n", "a", "b", "c")}, constants)
+    import onnx
+
+    # The declared output must fit, so that only the op is to blame.
+    model = onnx.load(path)
+    del model.graph.output[:]
+    inferred = onnx.shape_inference.infer_shapes(model)
+    shape = next(
+        tuple(d.dim_value for d in value.type.tensor_type.shape.dim)
+        for value in inferred.graph.value_info
+        if value.name == "y"
+    )
+    info = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, shape)
+    model.graph.output.append(info)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match=message) as caught:
+        convert_model(declare(path, X, {"y": shape}))
+    assert caught.value.where == str(path)
+
+
+def test_every_unsupported_op_is_listed(tmp_path: Path) -> None:
+    chain = [node("Sigmoid", ["x"], ["s"], name="one"), node("Tanh", ["s"], ["y"], name="two")]
+    path = save_model(tmp_path / "m.onnx", chain, X, {"y": X["x"]})
+    with pytest.raises(ModelError) as caught:
+        convert_model(declare(path, X, {"y": X["x"]}))
+    assert caught.value.details == "Sigmoid 'one'\nTanh 'two'"
+    assert caught.value.hint is not None
+    assert "Softmax" in caught.value.hint
+
+
+def test_weights_too_large_for_half_precision(tmp_path: Path) -> None:
+    constants = {"w": np.full((4, 4, 1, 1), 70000, np.float32)}
+    path = save_model(tmp_path / "m.onnx", [conv("x", "y")], X, {"y": X["x"]}, constants)
+    config = declare(path, X, {"y": X["x"]}, data_type="fp16_fp32")
+    with pytest.raises(ModelError, match="'w' reach 70000, too large for half precision"):
+        convert_model(config)
+    single = convert_model(declare(path, X, {"y": X["x"]}))
+    assert parse_model(single.graph).nets[0].tensors[0].data_size == 16
