@@ -60,6 +60,7 @@ def render_error(error: DroidmaceError, *, as_json: bool) -> None:
         record = {
             "error": type(error).__name__,
             "message": error.message,
+            "phase": error.phase,
             "where": error.where,
             "hint": error.hint,
             "details": error.details,
@@ -67,7 +68,8 @@ def render_error(error: DroidmaceError, *, as_json: bool) -> None:
         typer.echo(json.dumps({"error": record}, indent=2), err=True)
         return
     console = Console(stderr=True, soft_wrap=True, highlight=False)
-    console.print(f"[bold red]error:[/] {escape(str(error))}")
+    phase = f" during {error.phase}:" if error.phase else ""
+    console.print(f"[bold red]error:[/]{phase} {escape(str(error))}")
     if error.details:
         for line in error.details.splitlines()[-20:]:
             console.print(f"  [dim]│[/] {escape(line)}")

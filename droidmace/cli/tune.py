@@ -12,11 +12,11 @@ import typer
 from rich.console import Console
 
 from droidmace.config import Deployment, load_deployment
-from droidmace.errors import EXIT_FAILED, InputError
+from droidmace.errors import EXIT_FAILED, DeviceNotFoundError, InputError
 from droidmace.report.phases import PhaseReporter
 from droidmace.report.tune_view import result_view, summary_view
 from droidmace.results import TuneFailure, TuneResult
-from droidmace.workflows.devices import usable_serials
+from droidmace.workflows.devices import list_phones
 from droidmace.workflows.tune import TuneRequest, tune
 from droidmace.workflows.tune_many import tune_many
 
@@ -130,7 +130,7 @@ def tune_command(
         elif serial is not None:
             serials = [serial]
         else:
-            serials = usable_serials(adb_port)
+            serials = _usable_serials(adb_port, console)
         reporter = stack.enter_context(PhaseReporter(console))
         requests = [request(one, port) for one in serials]
         outcomes: list[TuneResult | TuneFailure]
@@ -148,6 +148,20 @@ def _check_choice(serial: str | None, every: bool, emulate: int) -> None:
             "say on which phone to tune: one of --serial X, --all or --emulate N",
             hint="'droidmace devices' lists the phones that are connected",
         )
+
+
+def _usable_serials(adb_port: int | None, console: Console) -> list[str]:
+    phones = list_phones(adb_port)
+    for phone in phones:
+        if not phone.usable:
+            console.print(f"{phone.serial}  left out: {phone.reason}", markup=False)
+    serials = [phone.serial for phone in phones if phone.usable]
+    if not serials:
+        raise DeviceNotFoundError(
+            "no usable phone is connected" if phones else "no phone is connected",
+            hint="connect one with USB debugging allowed, or try 'droidmace tune --emulate 1'",
+        )
+    return serials
 
 
 def _model_name(deployment: Deployment, model: str | None) -> str:

@@ -16,11 +16,13 @@ class Thresholds:
     a factor; less than a tenth means that it was hardly used. ``min_latency_gain``: MACE documents
     1-10 % from tuning; a hundredth is the smallest gain that it speaks of. ``min_agreement``: share
     of samples that must keep their label; work-group sizes only reorder sums, so nearly all must.
+    ``min_similarity``: cosine between tuned and untuned outputs, for the same reason.
     """
 
     min_startup_gain: float = 0.10
     min_latency_gain: float = 0.01
     min_agreement: float = 0.99
+    min_similarity: float = 0.999
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,8 @@ class Evidence:
 
     Ratios are tuned / untuned and warm / cold. ``program_survives``: a fresh process loaded the
     compiled program and took every OpenCL program from it. ``agreement``: share of samples with the
-    same label as the reference (or as the untuned run, without one); None if nothing was compared.
+    same label as the reference (or as the untuned run, without one); None without labelled images.
+    ``similarity``: the smallest cosine between a tuned and an untuned output.
     """
 
     program_survives: bool
@@ -37,6 +40,7 @@ class Evidence:
     latency: PairedRatio
     agreement: float | None
     finite: bool
+    similarity: float = 1.0
     why_program_fails: str = ""
 
 
@@ -58,6 +62,14 @@ def judge(evidence: Evidence, thresholds: Thresholds = Thresholds()) -> Judgemen
             (
                 f"only {evidence.agreement:.2%} of the samples keep their label "
                 f"(at least {thresholds.min_agreement:.2%} must)",
+            ),
+        )
+    if evidence.similarity < thresholds.min_similarity:
+        return Judgement(
+            Verdict.REJECT,
+            (
+                f"tuned outputs differ from untuned ones: cosine {evidence.similarity:.6f} "
+                f"(at least {thresholds.min_similarity:g})",
             ),
         )
     reasons: list[str] = []

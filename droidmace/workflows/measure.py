@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from droidmace.config import ModelConfig, TuneConfig
 from droidmace.devices.base import Device
 from droidmace.errors import DeviceStorageError, MaceRunCrashError, MaceRunOutputError
+from droidmace.macerun.events import OutputLine
 from droidmace.macerun.invocation import CACHE_FILE_NAME, Invocation, TensorArg
 from droidmace.macerun.session import MaceRunSession
 from droidmace.results import MaceRunResult, RunTimes
@@ -52,6 +53,15 @@ class Layout:
     def output_prefix(self) -> str:
         """Prefix of the output files of single runs."""
         return posixpath.join(self.root, "output", self.model_name)
+
+    def dataset(self, digest: str) -> str:
+        """The input folder of batch runs; its name says what is in it."""
+        return posixpath.join(self.root, "samples", f"{self.model_name}-{digest}")
+
+    @property
+    def batch_output(self) -> str:
+        """The output folder of batch runs."""
+        return posixpath.join(self.root, "batch_output", self.model_name)
 
     def storage(self, name: str) -> str:
         """A storage folder of our own, one per purpose."""
@@ -117,12 +127,12 @@ class Measurer:
         self._session = session
         self._layout = layout
         self._base = base
-        self._settings = settings
+        self.settings = settings
         self.program_usable = False
         """Whether runs may load the compiled program; set once it survived a fresh process."""
 
     def _run(self, invocation: Invocation) -> MaceRunResult:
-        return self._session.run(invocation, timeout_s=self._settings.timeout_s)
+        return self._session.run(invocation, timeout_s=self.settings.timeout_s)
 
     def _times(self, invocation: Invocation) -> RunTimes:
         times = self._run(invocation).times
@@ -146,9 +156,9 @@ class Measurer:
         storage = self._emptied("tuned")
         found = 0
 
-        def on_line(line: str) -> None:
+        def on_line(line: OutputLine) -> None:
             nonlocal found
-            if "Tuning " in line and " result: " in line:
+            if "Tuning " in line.text and " result: " in line.text:
                 found += 1
                 progress(f"{found} kernels tuned", found, 0)
 
@@ -161,8 +171,10 @@ class Measurer:
                 parameter_path=self._layout.tuned_parameters,
                 vlog_level=PROVE_SOURCES_VLOG,
             ),
-            timeout_s=self._settings.timeout_s,
+            timeout_s=self.settings.timeout_s,
             on_line=on_line,
+            # Through a terminal the winners come as they are found, and are not lost in a crash.
+            pty=True,
         )
 
     def load_fresh(self) -> Load:
@@ -197,8 +209,8 @@ class Measurer:
         """
         cold: list[RunTimes] = []
         warm: list[RunTimes] = []
-        total = 2 * self._settings.startup_runs
-        for pair in range(self._settings.startup_runs):
+        total = 2 * self.settings.startup_runs
+        for pair in range(self.settings.startup_runs):
             for is_warm in _alternating(pair):
                 kind = "warm" if is_warm else "cold"
                 progress(f"{kind} start {pair + 1}", len(cold) + len(warm), total)
@@ -213,12 +225,12 @@ class Measurer:
         """Average latencies (ms) of untuned and tuned processes, in pairs."""
         untuned: list[float] = []
         tuned: list[float] = []
-        total = 2 * self._settings.blocks
-        for pair in range(self._settings.blocks):
+        total = 2 * self.settings.blocks
+        for pair in range(self.settings.blocks):
             for is_tuned in _alternating(pair):
                 kind = "tuned" if is_tuned else "untuned"
                 progress(f"{kind} block {pair + 1}", len(untuned) + len(tuned), total)
-                times = self._times(self._shipped(rounds=self._settings.rounds, tuned=is_tuned))
+                times = self._times(self._shipped(rounds=self.settings.rounds, tuned=is_tuned))
                 if times.run_avg_ms is None or times.run_avg_ms <= 0:
                     raise MaceRunOutputError(
                         "mace_run printed no average latency", where=self._device.serial

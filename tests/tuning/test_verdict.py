@@ -33,6 +33,7 @@ ALL_GOOD = Evidence(
         (replace(ALL_GOOD, agreement=0.98), Verdict.REJECT),
         (replace(ALL_GOOD, agreement=None), Verdict.SHIP),
         (replace(ALL_GOOD, finite=False), Verdict.REJECT),
+        (replace(ALL_GOOD, similarity=0.9), Verdict.REJECT),
     ],
 )
 def test_verdicts(evidence: Evidence, verdict: Verdict) -> None:

@@ -1,0 +1,344 @@
+"""The story of ``droidmace tune`` on one phone, from the first look to the bundle.
+
+Each phase returns a value; nothing is written on the host before all of them are through. Whatever
+ends the story early (an error, a lost phone, Ctrl-C) stops what runs on the phone and gives the
+phone back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import posixpath
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from droidmace.config import Deployment, ModelConfig, TuneConfig
+from droidmace.devices import preflight
+from droidmace.devices.adb import AdbDevice
+from droidmace.devices.base import Device
+from droidmace.devices.filesync import SyncReport, sync_files
+from droidmace.devices.lock import DeviceLock
+from droidmace.devices.probe import ProbeReport, probe
+from droidmace.devices.select import find_device
+from droidmace.errors import DroidmaceError, PreflightError
+from droidmace.macerun.invocation import formatted_name
+from droidmace.macerun.session import DEFAULT_ROOT, MaceRunSession
+from droidmace.results import MaceRunResult, PhaseNote, TuneResult
+from droidmace.tuning.statistics import PairedRatio, paired_ratio
+from droidmace.tuning.verdict import Evidence, judge
+from droidmace.workflows.answers import Answers, compare_answers, sample_suffixes
+from droidmace.workflows.artefacts import Artefacts, pull_artefacts
+from droidmace.workflows.binaries import Binary, choose_binary
+from droidmace.workflows.measure import (
+    Layout,
+    Load,
+    Measurer,
+    Progress,
+    base_invocation,
+    make_folders,
+)
+from droidmace.workflows.models import ModelFiles, find_model_files
+from droidmace.workflows.samples import Samples, load_samples
+
+NoteCallback = Callable[[PhaseNote], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TuneRequest:
+    """What to do: which model, on which phone, and where the bundle goes.
+
+    Holds plain values only: it travels to a process of its own when several phones are tuned.
+    ``overrides`` are ``TuneConfig`` fields given on the command line.
+    """
+
+    serial: str
+    deployment: Deployment
+    model_name: str
+    out_dir: Path
+    adb_port: int | None = None
+    mace_run: Path | None = None
+    mace_root: Path | None = None
+    overrides: Mapping[str, int] = field(default_factory=dict)
+    image_limit: int | None = None
+
+    @property
+    def model(self) -> ModelConfig:
+        """The model to tune."""
+        return self.deployment.models[self.model_name]
+
+    @property
+    def settings(self) -> TuneConfig:
+        """How much to measure: the file's figures, then the command line's."""
+        return dataclasses.replace(self.deployment.tune, **self.overrides)
+
+
+def tune(request: TuneRequest, on_note: NoteCallback) -> TuneResult:
+    """Tune one model on one phone and write its bundle.
+
+    Raises ``DroidmaceError``s whose message says in which phase it happened.
+    """
+    return _Story(request, on_note).tell()
+
+
+class _Phase:
+    """One phase: says that it began, moves on, and ended; names itself in what goes wrong."""
+
+    def __init__(self, serial: str, name: str, on_note: NoteCallback) -> None:
+        self._serial = serial
+        self._name = name
+        self._on_note = on_note
+        self.summary = ""
+
+    def __enter__(self) -> _Phase:
+        self._on_note(PhaseNote(self._serial, self._name))
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            self._on_note(PhaseNote(self._serial, self._name, self.summary, finished=True))
+        elif isinstance(error, DroidmaceError):
+            error.phase = self._name
+
+    def progress(self, text: str, done: int, total: int) -> None:
+        """Move on."""
+        self._on_note(PhaseNote(self._serial, self._name, text, done, total))
+
+
+class _Story:
+    """The state of one run; the methods are its phases, in order."""
+
+    def __init__(self, request: TuneRequest, on_note: NoteCallback) -> None:
+        self._request = request
+        self._on_note = on_note
+        self._began_s = time.monotonic()
+        self._warnings: list[str] = []
+
+    def _phase(self, name: str) -> _Phase:
+        return _Phase(self._request.serial, name, self._on_note)
+
+    def tell(self) -> TuneResult:
+        request = self._request
+        with self._phase("probe") as phase:
+            model_files = find_model_files(request.deployment, request.model)
+            samples = load_samples(request.deployment, request.model, request.image_limit)
+            device = find_device(request.serial, request.adb_port)
+            report = probe(device)
+            binary = choose_binary(
+                request.serial,
+                report.abis,
+                report.emulated_engine or None,
+                request.deployment,
+                mace_run=request.mace_run,
+                mace_root=request.mace_root,
+            )
+            self._preflight(report, binary, model_files, samples)
+            phase.summary = f"{report.model}, {report.soc}, {binary.abi}, {report.gpu}"
+        with DeviceLock(device) as lock:
+            if lock.note:
+                self._warnings.append(lock.note)
+            return self._on_phone(device, lock, report, binary, model_files, samples)
+
+    def _preflight(
+        self, report: ProbeReport, binary: Binary, model_files: ModelFiles, samples: Samples
+    ) -> None:
+        deployment, model = self._request.deployment, self._request.model
+        # Inputs and outputs lie there as well; a compiled program is a few MiB at most.
+        needed_bytes = model_files.size_bytes + 2 * samples.size_bytes
+        if binary.local is not None:
+            needed_bytes += binary.local.stat().st_size
+        checks = preflight.check(
+            report,
+            abi=binary.abi,
+            needed_bytes=needed_bytes,
+            needs_opencl="gpu" in model.runtime,
+        )
+        for one in preflight.failed(checks):
+            raise PreflightError(f"{one.name}: {one.text}", serial=report.serial, hint=one.fix)
+        targets = deployment.target_socs
+        if "all" not in targets and report.soc not in targets:
+            raise PreflightError(
+                f"its soc {report.soc!r} is not among target_socs ({', '.join(targets)})",
+                serial=report.serial,
+                hint=f"add it to target_socs in {deployment.path.name}, or use another phone",
+            )
+        if "host" not in deployment.target_abis and binary.abi not in deployment.target_abis:
+            raise PreflightError(
+                f"its abi {binary.abi} is not among target_abis "
+                f"({', '.join(deployment.target_abis)})",
+                serial=report.serial,
+                hint=f"add it to target_abis in {deployment.path.name}, or use another phone",
+            )
+
+    def _on_phone(
+        self,
+        device: AdbDevice,
+        lock: DeviceLock,
+        report: ProbeReport,
+        binary: Binary,
+        model_files: ModelFiles,
+        samples: Samples,
+    ) -> TuneResult:
+        request = self._request
+        layout = Layout(
+            root=DEFAULT_ROOT,
+            binary=binary.on_device or f"{DEFAULT_ROOT}/mace_run",
+            model_name=request.model_name,
+        )
+        session = MaceRunSession(device, layout.root)
+        measurer = Measurer(
+            device,
+            session,
+            layout,
+            base_invocation(layout, request.model),
+            request.settings,
+        )
+        with self._phase("push") as phase:
+            pushed, pushed_model_bytes = self._push(
+                device, layout, binary, model_files, samples, phase.progress
+            )
+            phase.summary = (
+                f"{pushed.pushed_bytes:,} bytes (model: {pushed_model_bytes:,}), "
+                f"{len(pushed.kept_files)} files were there already"
+            )
+        with self._phase("baseline") as phase:
+            baseline = measurer.cold()
+            phase.summary = _programs(baseline)
+        with self._phase("tune") as phase:
+            tuning = measurer.tune(phase.progress)
+            phase.summary = f"{len(tuning.tuned)} kernels in {tuning.wall_s:.1f} s"
+        with tempfile.TemporaryDirectory(prefix="droidmace-") as folder:
+            with self._phase("pull") as phase:
+                artefacts = pull_artefacts(device, layout, Path(folder))
+                phase.summary = (
+                    f"{len(artefacts.program.programs)} programs, "
+                    f"{len(artefacts.parameters.entries)} tuned entries"
+                )
+            lock.check()
+            with self._phase("proof") as phase:
+                artefacts.put_back(device, layout)
+                load = measurer.load_fresh()
+                measurer.program_usable = load.survives
+                phase.summary = load.why_not or _programs(load.result)
+            with self._phase("startup") as phase:
+                cold, warm = measurer.startup_pairs(phase.progress)
+                startup = paired_ratio(
+                    [run.first_result_ms for run in cold], [run.first_result_ms for run in warm]
+                )
+                phase.summary = f"warm/cold x {startup.median:.3f}"
+            with self._phase("latency") as phase:
+                untuned_ms, tuned_ms = measurer.latency_pairs(phase.progress)
+                latency = paired_ratio(untuned_ms, tuned_ms)
+                phase.summary = f"tuned/untuned x {latency.median:.3f}"
+            with self._phase("accuracy") as phase:
+                answers = compare_answers(
+                    device, session, measurer, layout, request.model, samples, phase.progress
+                )
+                phase.summary = answers.summary
+            lock.check()
+            judgement = judge(_evidence(load, startup, latency, answers))
+            result = TuneResult(
+                device=report.info(),
+                model=request.model_name,
+                verdict=judgement.verdict,
+                reasons=judgement.reasons,
+                cold=tuple(cold),
+                warm=tuple(warm),
+                untuned_run_ms=tuple(untuned_ms),
+                tuned_run_ms=tuple(tuned_ms),
+                latency_ratio=(latency.median, latency.low, latency.high),
+                startup_ratio=(startup.median, startup.low, startup.high),
+                accuracy=answers.accuracy,
+                programs=len(artefacts.program.programs),
+                programs_from_cache=len(load.result.programs.cache) if load.result else 0,
+                tuned_entries=len(artefacts.parameters.entries),
+                tuning_s=tuning.wall_s,
+                wall_s=time.monotonic() - self._began_s,
+                pushed_bytes=pushed.pushed_bytes,
+                pushed_model_bytes=pushed_model_bytes,
+                mace_version=tuning.mace_version,
+                platform_info=artefacts.program.platform_info,
+                warnings=(*self._warnings, *answers.warnings),
+            )
+            with self._phase("bundle") as phase:
+                result = self._write(result, report, binary, model_files, artefacts)
+                phase.summary = str(result.bundle)
+        return result
+
+    def _push(
+        self,
+        device: Device,
+        layout: Layout,
+        binary: Binary,
+        model_files: ModelFiles,
+        samples: Samples,
+        progress: Progress,
+    ) -> tuple[SyncReport, int]:
+        """Bring what the phone lacks; the report, and how many bytes of it are the model."""
+        model = {
+            posixpath.relpath(layout.graph, layout.root): model_files.graph,
+            posixpath.relpath(layout.weights, layout.root): model_files.data,
+        }
+        files: dict[str, Path | bytes] = dict(model)
+        executables = []
+        if binary.local is not None:
+            files["mace_run"] = binary.local
+            executables.append("mace_run")
+        # The names of libraries come from the host's own folder.
+        files.update({library.name: library for library in binary.libraries})
+        by_name = {
+            formatted_name(tensor.name): tensor.name for tensor in self._request.model.inputs
+        }
+        input_prefix = posixpath.relpath(layout.input_prefix, layout.root)
+        dataset = posixpath.relpath(layout.dataset(samples.digest), layout.root)
+        for file_name, name in by_name.items():
+            files[f"{input_prefix}_{file_name}"] = samples.inputs[0][name]
+            for suffix, sample in zip(
+                sample_suffixes(len(samples.inputs)), samples.inputs, strict=True
+            ):
+                files[f"{dataset}/{file_name}{suffix}"] = sample[name]
+
+        def sent(done: int, total: int) -> None:
+            progress("bytes", done, total)
+
+        report = sync_files(device, files, layout.root, executables=executables, progress=sent)
+        model_bytes = sum(
+            path.stat().st_size for name, path in model.items() if name in report.pushed_files
+        )
+        make_folders(device, layout.storage("shipped"))
+        return report, model_bytes
+
+    def _write(
+        self,
+        result: TuneResult,
+        report: ProbeReport,
+        binary: Binary,
+        model_files: ModelFiles,
+        artefacts: Artefacts,
+    ) -> TuneResult:
+        """Write the bundle; its name holds the serial, so that two equal phones do not collide."""
+        raise NotImplementedError
+
+
+def _programs(result: MaceRunResult | None) -> str:
+    if result is None:
+        return ""
+    sources = result.programs
+    return (
+        f"{len(sources.source)} programs from source, "
+        f"{len(sources.cache)} from the compiled program"
+    )
+
+
+def _evidence(load: Load, startup: PairedRatio, latency: PairedRatio, answers: Answers) -> Evidence:
+    return Evidence(
+        program_survives=load.survives,
+        startup=startup,
+        latency=latency,
+        agreement=answers.accuracy.agreement,
+        finite=answers.finite,
+        similarity=answers.similarity,
+        why_program_fails=load.why_not,
+    )
