@@ -101,12 +101,13 @@ def explain(data: bytes) -> FormatError:
         return _not_ours("this is a TensorFlow Lite model")
     if data[:1] == b"{":
         return _json_error(data)
-    parse = KeyValueStore.parse if _resembles_store(data) else parse_model
     try:
-        parse(data)
+        if _resembles_store(data):
+            KeyValueStore.parse(data)
+        elif _resembles_model(data):
+            parse_model(data)
     except FormatError as error:
-        if parse is KeyValueStore.parse or _resembles_model(data):
-            return error
+        return error
     return _not_ours(f"it begins with the bytes {data[:8].hex(' ')}")
 
 
