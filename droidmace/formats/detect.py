@@ -24,7 +24,8 @@ class FileKind(StrEnum):
     UNKNOWN = "unknown"
 
 
-_MANIFEST_KEYS = frozenset({"artifacts", "artefacts", "files"})
+_MANIFEST_KEYS = frozenset({"artifacts", "artefacts", "files", "droidmace", "droidmace_version"})
+"""A bundle's manifest has at least one of these at its top."""
 _FOREIGN = (
     (b"\x7fELF", "an ELF program or library"),
     (b"PK\x03\x04", "a ZIP archive (an APK, an AAR, a PyTorch model)"),

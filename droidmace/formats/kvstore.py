@@ -31,6 +31,8 @@ from droidmace.formats.message import (
 from droidmace.formats.protowire import decode_text, encode_text
 
 CRC_BYTES = 4
+MAX_LEGACY_PAIRS = 1 << 20
+"""Real files hold dozens; a larger number is no count but something else."""
 _COUNT = struct.Struct("<Q")
 _SIZE = struct.Struct("<i")
 _CUT_HINT = "the file was cut or changed: pull it again from the device"
@@ -120,11 +122,11 @@ def has_right_crc(data: bytes) -> bool:
 
 
 def looks_legacy(data: bytes) -> bool:
-    """Whether this begins as a legacy file: its pairs are counted by a number below 2**32.
+    """Whether this begins as a legacy file: with a 64-bit number that can be a count of pairs.
 
     In a current file these bytes are inside of the first pair's key, which is text.
     """
-    return len(data) >= _COUNT.size and data[4 : _COUNT.size] == bytes(4)
+    return len(data) >= _COUNT.size and _COUNT.unpack_from(data)[0] <= MAX_LEGACY_PAIRS
 
 
 def _crc_error(data: bytes) -> FormatError:

@@ -167,7 +167,8 @@ def test_a_wrong_crc_says_both_values_and_what_to_do() -> None:
     [
         (b"", "empty", 0),
         (b"\x01\x02", "too few for a CRC-32", 2),
-        (struct.pack("<Q", 2**31), "claims 2147483648 pairs but has room for 0", 0),
+        (struct.pack("<Q", 2**20), "claims 1048576 pairs but has room for 0", 0),
+        (struct.pack("<Q", 2**20 + 1), "CRC-32 is", 4),
         (legacy((b"k", b"v"))[:-1], "value of pair 0 claims 1 bytes but 0 are left", 13),
         (struct.pack("<Qii", 1, -5, 0), "key of pair 0 claims -5 bytes", 8),
         (struct.pack("<Qi", 1, 2**31 - 1) + bytes(8), "key of pair 0 claims 2147483647", 8),
