@@ -37,6 +37,7 @@ from droidmace.workflows.inspection import Column, Fact, Inspection, Json, Secti
 MAX_FILE_BYTES = 1 << 30
 """Larger files are none of those that this looks into."""
 MANIFEST_NAME = "manifest.json"
+MAX_MANIFEST_DEPTH = 16
 
 
 def inspect_path(path: Path) -> Inspection:
@@ -374,6 +375,7 @@ def _onnx(data: bytes) -> _Found:
 
 
 def _bundle(path: Path, manifest: Mapping[str, Any]) -> _Found:
+    _check_depth(manifest)
     rows: list[tuple[Json, ...]] = []
     for file in sorted(path.parent.iterdir()):
         if file.is_file() and file != path:
@@ -383,6 +385,21 @@ def _bundle(path: Path, manifest: Mapping[str, Any]) -> _Found:
     columns = (("name", "file"), ("kind", "kind"), ("size_bytes", "bytes"), ("sha256", "SHA-256"))
     facts = tuple(_flatten("", manifest))
     return "bundle", facts, (_section("contents", "Files beside the manifest", columns, rows),)
+
+
+def _check_depth(manifest: Mapping[str, Any]) -> None:
+    """Refuse a manifest nested so deeply that walking it would end in a stack overflow."""
+    level: list[Any] = [manifest]
+    for _ in range(MAX_MANIFEST_DEPTH):
+        inner: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                inner.extend(value.values())
+            elif isinstance(value, list):
+                inner.extend(value)
+        level = inner
+    if level:
+        raise FormatError(f"the manifest is nested more than {MAX_MANIFEST_DEPTH} levels deep")
 
 
 def _flatten(prefix: str, value: Mapping[str, Any]) -> list[Fact]:

@@ -181,6 +181,13 @@ def test_a_bundle(droidmace: Any, tmp_path: Path, of_folder: bool) -> None:
     assert "sdm845" in droidmace("inspect", target)[1]
 
 
+def test_a_manifest_nested_too_deeply(droidmace: Any, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"files": ' + "[" * 500 + "]" * 500 + "}")
+    code, _, err = droidmace("inspect", tmp_path)
+    assert code == 2
+    assert "nested more than 16 levels" in err
+
+
 @pytest.mark.parametrize(
     ("content", "message", "offset"),
     [
