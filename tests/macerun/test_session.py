@@ -1,16 +1,19 @@
-"""Sessions over a real shell, with a stand-in that ends in every way the real one ends."""
+"""Sessions on this machine as a device, with a stand-in that ends as the real one ends."""
 
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from shell_device import ShellDevice
 
+from droidmace.devices.base import CommandResult
+from droidmace.devices.local import LocalDevice
 from droidmace.errors import (
     DeviceLostError,
     DeviceStorageError,
@@ -32,6 +35,22 @@ DEADLINE_S = 30.0
 SHELLS = [name for name in ("sh", "mksh", "bash") if shutil.which(name)]
 
 Make = Callable[..., Invocation]
+
+
+class RecordingDevice(LocalDevice):
+    """This machine, remembering the commands it ran to their end."""
+
+    def __init__(self, root: Path, shell: str = "sh") -> None:
+        # Unbuffered output would hide what a crash loses.
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+        super().__init__(root, shell=f"/bin/{shell}", environment=environment)
+        self.commands: list[str] = []
+
+    def run(
+        self, command: str, *, timeout_s: float = 30.0, stdin: bytes = b"", pty: bool = False
+    ) -> CommandResult:
+        self.commands.append(command)
+        return super().run(command, timeout_s=timeout_s, stdin=stdin, pty=pty)
 
 
 @pytest.fixture
@@ -63,7 +82,6 @@ def make(root: Path) -> Make:
             "output_file": "out/x",
             "extra_environment": {
                 "X_SCENARIO": scenario,
-                "PYTHONUNBUFFERED": "",
                 "X_LOG": str(root / "log") if log else "",
             },
         }
@@ -73,12 +91,12 @@ def make(root: Path) -> Make:
 
 
 @pytest.fixture
-def device() -> ShellDevice:
-    return ShellDevice()
+def device(root: Path) -> RecordingDevice:
+    return RecordingDevice(root)
 
 
 @pytest.fixture
-def session(device: ShellDevice, root: Path) -> MaceRunSession:
+def session(device: RecordingDevice, root: Path) -> MaceRunSession:
     return MaceRunSession(device, str(root))
 
 
@@ -110,7 +128,7 @@ def test_a_run_that_succeeds(root: Path, make: Make, shell: str, pty: bool) -> N
     stale.parent.mkdir()
     stale.write_bytes(b"an older output")
     lines: list[OutputLine] = []
-    session = MaceRunSession(ShellDevice(f"/bin/{shell}"), str(root))
+    session = MaceRunSession(RecordingDevice(root, shell), str(root))
     result = session.run(
         make("fine", "gpu_cold", storage_dir="interior"),
         timeout_s=DEADLINE_S,
@@ -275,7 +293,7 @@ def test_endless_retry_is_stopped_with_its_reason(
     wait_until_dead(root)
 
 
-def test_retry_that_goes_silent_is_stopped(device: ShellDevice, root: Path, make: Make) -> None:
+def test_retry_that_goes_silent_is_stopped(device: RecordingDevice, root: Path, make: Make) -> None:
     # The heartbeat wakes the host; the clock has moved on by then.
     session = MaceRunSession(
         device, str(root), limits=WatchLimits(retry_stall_s=2.0), clock=Ticking()
@@ -306,7 +324,7 @@ def test_deadline(root: Path, make: Make, session: MaceRunSession) -> None:
     wait_until_dead(root)
 
 
-def test_silence(device: ShellDevice, root: Path, make: Make) -> None:
+def test_silence(device: RecordingDevice, root: Path, make: Make) -> None:
     session = MaceRunSession(device, str(root), limits=WatchLimits(silence_s=2.0), clock=Ticking())
     with pytest.raises(DeviceTimeoutError, match="printed nothing for 2 s"):
         session.run(make("hang"), timeout_s=DEADLINE_S)
@@ -325,18 +343,24 @@ def test_interrupt_stops_the_process(root: Path, make: Make, session: MaceRunSes
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_process_dies_when_nobody_listens(root: Path, make: Make, shell: str) -> None:
-    process = ShellDevice(f"/bin/{shell}").start(
-        supervised_shell(make("hang")), timeout_s=DEADLINE_S
+    process = subprocess.Popen(
+        [shell, "-c", supervised_shell(make("hang"))],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
-    next(iter(process.chunks()))
-    process.hang_up()
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == b"I mace_run.cc:550] Warm up run\n"
+    # What an unplugged cable does: nobody asks the process to stop.
+    process.stdout.close()
+    process.stderr.close()
     wait_until_dead(root)
-    process.close()
+    assert process.wait() != 0
 
 
 def test_shell_that_dies_first_is_a_lost_device(root: Path, make: Make) -> None:
     session = MaceRunSession(
-        ShellDevice(), str(root), launcher=lambda _: "echo I x.cc:1] last words; kill -9 $$"
+        RecordingDevice(root), str(root), launcher=lambda _: "echo I x.cc:1] last words; kill -9 $$"
     )
     with pytest.raises(DeviceLostError, match="ended before mace_run did") as caught:
         session.run(make("fine"), timeout_s=DEADLINE_S)
@@ -344,7 +368,7 @@ def test_shell_that_dies_first_is_a_lost_device(root: Path, make: Make) -> None:
 
 
 def test_shell_that_is_told_to_end(root: Path, make: Make) -> None:
-    session = MaceRunSession(ShellDevice(), str(root), launcher=lambda _: "exit 143")
+    session = MaceRunSession(RecordingDevice(root), str(root), launcher=lambda _: "exit 143")
     with pytest.raises(MaceRunError, match="was stopped before it ended"):
         session.run(make("fine"), timeout_s=DEADLINE_S)
 
@@ -361,7 +385,7 @@ def test_folder_that_cannot_be_made(root: Path, make: Make, session: MaceRunSess
     [{"output_file": "../out"}, {"storage_dir": "/tmp"}, {"parameter_path": "/sdcard/p"}],
 )
 def test_nothing_outside_the_root_is_touched(
-    device: ShellDevice, make: Make, session: MaceRunSession, changes: dict[str, object]
+    device: RecordingDevice, make: Make, session: MaceRunSession, changes: dict[str, object]
 ) -> None:
     with pytest.raises(ValueError, match="lies outside"):
         session.run(make("fine", **changes), timeout_s=DEADLINE_S)
@@ -406,7 +430,7 @@ class TestBatch:
             session.run_batch(wrong, self.SUFFIXES, timeout_s=DEADLINE_S)
 
     def test_inputs_are_not_emptied(
-        self, device: ShellDevice, make: Make, session: MaceRunSession
+        self, device: RecordingDevice, make: Make, session: MaceRunSession
     ) -> None:
         batch = self.batch(make, input_dir="data/in", output_dir="data")
         with pytest.raises(ValueError, match="would remove"):
