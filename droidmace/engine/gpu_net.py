@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyopencl as cl
 
+from droidmace.engine.attributes import OUT_OF_RESOURCES, Shape, unsupported
 from droidmace.engine.macelog import format_vector
 from droidmace.engine.memory import lifetimes_of, plan_memory
 from droidmace.engine.model import Model
-from droidmace.engine.net import Array, Net, OpTiming, Shape
+from droidmace.engine.net import Array, Net, OpTiming
 from droidmace.engine.opencl.image import (
     ImageTensor,
     WeightImages,
@@ -74,9 +75,10 @@ class GpuNet(Net):
     def run(
         self, inputs: Mapping[str, Array], timings: list[OpTiming] | None = None
     ) -> dict[str, Array]:
+        """See :class:`Net`."""
         shapes = {name: value.shape for name, value in inputs.items()}
         if shapes != self._input_shapes:
-            self._plan(shapes)
+            self._plan_again(shapes)
         queue = self._gpu.device.queue
         copies = [
             cl.enqueue_copy(queue, self._input_buffers[name], value, is_blocking=False)
@@ -84,8 +86,7 @@ class GpuNet(Net):
         ]
         ran = [(step, self._run_step(step)) for step in self._steps]
         outputs = {
-            name: np.empty(shape, np.float32)
-            for name, (_, shape) in self._output_buffers.items()
+            name: np.empty(shape, np.float32) for name, (_, shape) in self._output_buffers.items()
         }
         for name, value in outputs.items():
             buffer = self._output_buffers[name][0]
@@ -96,8 +97,12 @@ class GpuNet(Net):
             timings += [_timing(step, events) for step, events in ran if events]
         return outputs
 
-    def close(self) -> None:
-        self._gpu.tuner.write()
+    def prepare(self) -> None:
+        """See :class:`Net`."""
+        for step in self._steps:
+            if step.dispatches is None:
+                step.dispatches = step.build()
+        self._gpu.programs.save()
 
     def _run_step(self, step: _Step) -> list[cl.Event]:
         if step.dispatches is None:
@@ -112,6 +117,15 @@ class GpuNet(Net):
             )
         return events
 
+    def _plan_again(self, input_shapes: Mapping[str, Shape]) -> None:
+        """Lay the net out for other shapes; aborts, as MACE does, when the ops cannot take them."""
+        try:
+            self._plan(input_shapes)
+        except EngineError as exc:
+            if exc.message == OUT_OF_RESOURCES:
+                raise
+            self._gpu.log.fatal("core/net/serial_net.cc:131", f"Check failed: {exc.message}")
+
     def _plan(self, input_shapes: Mapping[str, Shape]) -> None:
         """Infer shapes, allocate memory and lay out the steps for inputs of these shapes."""
         shapes = dict(input_shapes)
@@ -120,7 +134,7 @@ class GpuNet(Net):
         for index, op in enumerate(self._ops):
             missing = [name for name in op.inputs if name not in shapes]
             if missing:
-                raise GpuOp.unsupported(op.op, f"nothing makes its input {missing[0]!r}")
+                raise unsupported(op.op, f"nothing makes its input {missing[0]!r}")
             shapes[op.output] = op.output_shape(shapes)
             if op.is_alias:
                 aliases[op.output] = op.inputs[0]
@@ -129,15 +143,13 @@ class GpuNet(Net):
         for name in self._output_names:
             if name not in shapes:
                 raise EngineError(f"can not find output in model: {name}")
-        steps = [((), tuple(input_shapes))]
+        steps: list[tuple[tuple[str, ...], tuple[str, ...]]] = [((), tuple(input_shapes))]
         steps += [
             ((*op.inputs, *scratch[index]), (op.output,)) for index, op in enumerate(self._ops)
         ]
         sizes = {name: activation_size(shape) for name, shape in shapes.items()}
         plan = plan_memory(lifetimes_of(steps, sizes, aliases, self._output_names))
-        images = [
-            allocate_image(self._gpu.device, size, half=self._half) for size in plan.sizes
-        ]
+        images = [allocate_image(self._gpu.device, size, half=self._half) for size in plan.sizes]
 
         def tensor(name: str) -> ImageTensor:
             owner = name
@@ -213,11 +225,11 @@ def _single(build: Callable[[], Dispatch]) -> Callable[[], list[Dispatch]]:
 def _make_op(op: OperatorDef, context: NetContext) -> GpuOp:
     kind = GPU_OPS.get(op.type)
     if kind is None:
-        raise GpuOp.unsupported(op, "no such op in this engine")
+        raise unsupported(op, "no such op in this engine")
     try:
         return kind(op, context)
     except IndexError as exc:
-        raise GpuOp.unsupported(op, f"{len(op.inputs)} inputs are too few") from exc
+        raise unsupported(op, f"{len(op.inputs)} inputs are too few") from exc
 
 
 def _timing(step: _Step, events: Sequence[cl.Event]) -> OpTiming:

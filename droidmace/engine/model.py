@@ -19,7 +19,7 @@ from droidmace.formats.netdef import (
 )
 
 Constant = npt.NDArray[Any]
-_NUMPY_TYPES = {
+_NUMPY_TYPES: dict[DataType, np.dtype[Any]] = {
     DataType.DT_FLOAT: np.dtype("<f4"),
     DataType.DT_HALF: np.dtype("<f2"),
     DataType.DT_FLOAT16: np.dtype("<f2"),
@@ -69,9 +69,7 @@ def load_model(graph: MultiNetDef, weights: bytes) -> Model:
     for tensor in net.tensors:
         kind = _NUMPY_TYPES.get(tensor.data_type)
         if kind is None:
-            raise EngineError(
-                f"Unsupported: constant {tensor.name!r} is {tensor.data_type.name}"
-            )
+            raise EngineError(f"Unsupported: constant {tensor.name!r} is {tensor.data_type.name}")
         if tensor.float_data or tensor.int32_data:
             values = np.array(tensor.float_data or tensor.int32_data, kind)
         else:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from droidmace.engine.attributes import Shape
+
 Array = npt.NDArray[np.float32]
-Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,5 +46,5 @@ class Net(ABC):
         """Run once; append each op's timing to ``timings``. Raises ``EngineError``."""
 
     @abstractmethod
-    def close(self) -> None:
-        """What the end of the engine brings: tuned parameters are written."""
+    def prepare(self) -> None:
+        """``--fake_warmup``: compile everything without running. Raises ``EngineError``."""

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pyopencl as cl
 
+from droidmace.engine.attributes import OUT_OF_RESOURCES
 from droidmace.engine.macelog import MaceLog
 from droidmace.engine.version import MACE_VERSION
 from droidmace.errors import EngineError
@@ -21,6 +22,8 @@ IDENTITY_VARIABLE = "DROIDMACE_GPU_IDENTITY"
 """Names a JSON file whose strings replace what the driver says (never what it does)."""
 _EXECUTOR = "runtimes/opencl/core/opencl_executor.cc"
 _MIN_WORK_GROUP_SIZE = 64
+_NOT_SUPPORTED_AT = "runtimes/opencl/opencl_runtime.cc:41"
+_NOT_LOADED_AT = "runtimes/opencl/core/opencl_wrapper.cc:348"
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,10 @@ def open_device(log: MaceLog, environ: Mapping[str, str], *, profiling: bool) ->
         queue = cl.CommandQueue(context, device, properties)
     except cl.Error as exc:
         log.error(f"{_EXECUTOR}:488", f"Failed to create OpenCL Context: {describe_error(exc)}")
-        raise EngineError("Out of resources", details=str(exc)) from exc
+        raise EngineError(OUT_OF_RESOURCES, details=str(exc)) from exc
     if device.max_work_group_size < _MIN_WORK_GROUP_SIZE or not device.image_support:
-        log.warning("runtimes/opencl/opencl_runtime.cc:41", "The device does not support OpenCL")
-        raise EngineError("Out of resources", details=f"{device.name} cannot run image kernels")
+        log.warning(_NOT_SUPPORTED_AT, "The device does not support OpenCL")
+        raise EngineError(OUT_OF_RESOURCES, details=f"{device.name} cannot run image kernels")
     return Device(
         identity=identity,
         device=device,
@@ -94,11 +97,11 @@ def _find_device(log: MaceLog) -> cl.Device:
         reason = None
     if not devices:
         log.error(
-            "runtimes/opencl/core/opencl_wrapper.cc:348",
+            _NOT_LOADED_AT,
             "Failed to load OpenCL library, please make sure there exists OpenCL library on your"
             " device, and your APP have right to access the library.",
         )
-        raise EngineError("Out of resources", details="no OpenCL driver") from reason
+        raise EngineError(OUT_OF_RESOURCES, details="no OpenCL driver") from reason
     gpus = [device for device in devices if device.type & cl.device_type.GPU]
     return (gpus or devices)[0]
 

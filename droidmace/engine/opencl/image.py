@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import pyopencl as cl
 
+from droidmace.engine.attributes import OUT_OF_RESOURCES, Shape, nhwc
 from droidmace.engine.macelog import format_vector
 from droidmace.engine.opencl.device import Device
 from droidmace.engine.opencl.local_size import filter_2d, row_2d
 from droidmace.engine.opencl.runtime import Dispatch, Gpu
 from droidmace.errors import EngineError
 
-Shape = tuple[int, ...]
 ImageSize = tuple[int, int]
 """Width and height in pixels."""
 HostArray = npt.NDArray[np.float32] | npt.NDArray[np.float16]
@@ -38,20 +38,6 @@ def blocks(channels: int) -> int:
     return -(-channels // 4)
 
 
-def nhwc(shape: Shape) -> tuple[int, int, int, int]:
-    """``shape`` with four axes: a matrix is a batch of single pixels, a vector one pixel.
-
-    Raises ``EngineError`` for any other rank.
-    """
-    if len(shape) == 4:
-        return (shape[0], shape[1], shape[2], shape[3])
-    if len(shape) == 2:
-        return (shape[0], 1, 1, shape[1])
-    if len(shape) <= 1:
-        return (1, 1, 1, shape[0] if shape else 1)
-    raise EngineError(f"GPU only support 2D or 4D input and output, not {list(shape)}")
-
-
 def activation_size(shape: Shape) -> ImageSize:
     """Image of an activation."""
     batch, height, width, channels = nhwc(shape)
@@ -63,7 +49,7 @@ def allocate_image(device: Device, size: ImageSize, *, half: bool) -> cl.Image:
     limit = device.max_image_size
     if size[0] > limit[0] or size[1] > limit[1]:
         raise EngineError(
-            "Out of resources", details=f"an image of {size} pixels, the device allows {limit}"
+            OUT_OF_RESOURCES, details=f"an image of {size} pixels, the device allows {limit}"
         )
     kind = cl.channel_type.HALF_FLOAT if half else cl.channel_type.FLOAT
     try:
@@ -74,7 +60,7 @@ def allocate_image(device: Device, size: ImageSize, *, half: bool) -> cl.Image:
             shape=size,
         )
     except cl.Error as exc:
-        raise EngineError("Out of resources", details=str(exc)) from exc
+        raise EngineError(OUT_OF_RESOURCES, details=str(exc)) from exc
 
 
 def allocate_buffer(device: Device, size_bytes: int) -> cl.Buffer:
@@ -82,7 +68,7 @@ def allocate_buffer(device: Device, size_bytes: int) -> cl.Buffer:
     try:
         return cl.Buffer(device.context, cl.mem_flags.READ_WRITE, size_bytes)
     except cl.Error as exc:
-        raise EngineError("Out of resources", details=str(exc)) from exc
+        raise EngineError(OUT_OF_RESOURCES, details=str(exc)) from exc
 
 
 def bind_upload(
@@ -90,7 +76,7 @@ def bind_upload(
 ) -> Dispatch:
     """Buffer to activation image; the buffer is NHWC unless ``nchw``."""
     shape = target.shape
-    batch, height, width, channels = nhwc(shape)
+    _, height, width, channels = nhwc(shape)
     return gpu.bind(
         _TRANSFORMS,
         "in_out_buffer_to_image",
@@ -107,7 +93,7 @@ def bind_download(
 ) -> Dispatch:
     """Activation image to buffer of 32-bit floats; NHWC unless ``nchw``."""
     shape = source.shape
-    batch, height, width, channels = nhwc(shape)
+    _, height, width, channels = nhwc(shape)
     return gpu.bind(
         _TRANSFORMS,
         "in_out_image_to_buffer",
@@ -187,9 +173,7 @@ class WeightImages:
             raise EngineError(f"constant {name!r} has the shape {list(shape)}, not {rank} axes")
         return shape
 
-    def _image(
-        self, kernel: str, name: str, size: ImageSize, sizes: tuple[int, ...]
-    ) -> cl.Image:
+    def _image(self, kernel: str, name: str, size: ImageSize, sizes: tuple[int, ...]) -> cl.Image:
         image = self._images.get((kernel, name))
         if image is None:
             image = self._images[kernel, name] = self._transform(kernel, name, size, sizes)
@@ -224,7 +208,5 @@ def float32_buffer_bytes(shape: Shape) -> int:
 
 def _buffer_options(*, nchw: bool = False, half: bool = False) -> tuple[str, ...]:
     return tuple(
-        option
-        for option, wanted in (("-DBUFFER_NCHW", nchw), ("-DBUFFER_HALF", half))
-        if wanted
+        option for option, wanted in (("-DBUFFER_NCHW", nchw), ("-DBUFFER_HALF", half)) if wanted
     )

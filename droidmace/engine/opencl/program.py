@@ -13,10 +13,12 @@ import os
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import pyopencl as cl
 from pyopencl import _cl
 
+from droidmace.engine.attributes import OUT_OF_RESOURCES
 from droidmace.engine.macelog import MaceLog
 from droidmace.engine.opencl.device import Device, describe_error
 from droidmace.engine.opencl.storage import FileStorage
@@ -106,7 +108,7 @@ class ProgramLibrary:
             return cl.Kernel(built, name)
         except cl.Error as exc:
             self._log.error(f"{_EXECUTOR}:870", f"error: {describe_error(exc)}")
-            raise EngineError("Out of resources", details=str(exc)) from exc
+            raise EngineError(OUT_OF_RESOURCES, details=str(exc)) from exc
 
     def save(self) -> None:
         """Put what was compiled from source into the cache file; aborts if it cannot be written."""
@@ -226,14 +228,14 @@ class ProgramLibrary:
         try:
             program._build(options, [device])
         except cl.Error as exc:
-            compiler = program.get_build_info(device, cl.program_build_info.LOG)
+            compiler = str(program.get_build_info(device, cl.program_build_info.LOG))
             self._log.error(f"{_EXECUTOR}:823", f"Program build log: {compiler}")
             self._log.error(
                 f"{_EXECUTOR}:825",
                 f"Build program {name} from source failed: {exc.code} ({describe_error(exc)})",
             )
             raise EngineError(
-                "Out of resources", where=f"{name}.cl", details=compiler or str(exc)
+                OUT_OF_RESOURCES, where=f"{name}.cl", details=compiler or str(exc)
             ) from exc
         self._log.vlog(3, f"{_EXECUTOR}:830", f"Program from source: {key}")
         self._to_store.add(key)
@@ -242,8 +244,8 @@ class ProgramLibrary:
 
 def _binary(program: _cl._Program) -> bytes:
     """The driver's binary of a built program (CL_PROGRAM_BINARIES)."""
-    (binary,) = program.get_info(cl.program_info.BINARIES)
-    return bytes(binary)
+    binaries: Any = program.get_info(cl.program_info.BINARIES)
+    return bytes(binaries[0])
 
 
 def _cache_storage(paths: ProgramPaths, log: MaceLog) -> FileStorage | None:
@@ -261,5 +263,3 @@ def _is_regular_file(path: str) -> bool:
         return stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116
     except OSError:
         return False
-
-

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyopencl as cl
 
+from droidmace.engine.attributes import OUT_OF_RESOURCES
 from droidmace.engine.macelog import MaceLog
 from droidmace.engine.opencl.device import Device, describe_error
 from droidmace.engine.opencl.local_size import (
@@ -22,7 +23,7 @@ from droidmace.engine.opencl.local_size import (
     round_up,
 )
 from droidmace.engine.opencl.program import ProgramLibrary
-from droidmace.engine.opencl.tuner import Params, Tuner
+from droidmace.engine.tuner import Params, Tuner
 from droidmace.errors import EngineError
 
 _HELPER = "runtimes/opencl/core/opencl_helper.cc"
@@ -130,13 +131,11 @@ class Gpu:
 
     def _failed(self, error: cl.Error, line: int) -> EngineError:
         self.log.error(f"{_HELPER}:{line}", f"error: {describe_error(error)}")
-        return EngineError("Out of resources", details=str(error))
+        return EngineError(OUT_OF_RESOURCES, details=str(error))
 
     def _enqueue(self, dispatch: Dispatch, launch: Launch) -> cl.Event:
         offset, gws, lws = launch
-        event = cl.enqueue_nd_range_kernel(
-            self.device.queue, dispatch.kernel, gws, lws, global_work_offset=offset
-        )
+        event = cl.enqueue_nd_range_kernel(self.device.queue, dispatch.kernel, gws, lws, offset)
         if self._window:
             self._queued += 1
             if self._queued >= self._window:
@@ -161,9 +160,7 @@ class Gpu:
         whole = tuple(round_up(size, local) for size, local in zip(gws, lws, strict=True))
         step = block or whole[-1]
         front = (0,) * (axes - 1)
-        return [
-            ((*front, start), (*whole[:-1], step), lws) for start in range(0, whole[-1], step)
-        ]
+        return [((*front, start), (*whole[:-1], step), lws) for start in range(0, whole[-1], step)]
 
     def _tune(self, dispatch: Dispatch) -> list[cl.Event]:
         events: list[cl.Event] = []
@@ -180,9 +177,7 @@ class Gpu:
         return events or self._timed(dispatch, dispatch.default)
 
     def _timed(self, dispatch: Dispatch, params: Params) -> list[cl.Event]:
-        events = [
-            self._enqueue(dispatch, launch) for launch in self._split(dispatch.gws, params)
-        ]
+        events = [self._enqueue(dispatch, launch) for launch in self._split(dispatch.gws, params)]
         self.device.queue.finish()
         return events
 
@@ -194,7 +189,7 @@ class Gpu:
         return (*params[:-1], round_up(last // blocks, lws))
 
 
-def _as_argument(value: KernelArgument) -> object:
+def _as_argument(value: KernelArgument) -> cl.Image | cl.Buffer | np.int32 | np.float32:
     if isinstance(value, int):
         return np.int32(value)
     return np.float32(value) if isinstance(value, float) else value

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from droidmace.engine.attributes import FusedActivation, Shape, Window, nhwc, unsupported
 from droidmace.engine.opencl import local_size
-from droidmace.engine.opencl.image import ImageTensor, Shape, blocks, nhwc
+from droidmace.engine.opencl.image import ImageTensor, blocks
 from droidmace.engine.opencl.runtime import Dispatch
-from droidmace.engine.ops.base import (
-    FusedActivation,
-    GpuOp,
-    NetContext,
-    Window,
-    per_pixel_gws,
-    shape_key,
-)
+from droidmace.engine.ops.base import GpuOp, NetContext, per_pixel_gws, shape_key
 from droidmace.formats.netdef import OperatorDef
 
 _TILE = 16
@@ -29,22 +23,24 @@ class Pooling(GpuOp):
         super().__init__(op, context)
         kernel = op.ints_arg("kernels")
         if len(kernel) != 2:
-            raise self.unsupported(op, f"kernels {list(kernel)}")
+            raise unsupported(op, f"kernels {list(kernel)}")
         self.window = Window.of(op, (kernel[0], kernel[1]))
         self.kind = op.int_arg("pooling_type", _POOL_AVERAGE)
         if self.kind not in (_POOL_AVERAGE, _POOL_MAX):
-            raise self.unsupported(op, f"pooling type {self.kind}")
+            raise unsupported(op, f"pooling type {self.kind}")
         if self.window.dilation != (1, 1):
-            raise self.unsupported(op, f"dilations {list(self.window.dilation)}")
+            raise unsupported(op, f"dilations {list(self.window.dilation)}")
         self.ceil = op.int_arg("round_mode", 0) == 1
         self.padding = (0, 0)
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        """See :class:`GpuOp`."""
         batch, height, width, channels = nhwc(shapes[self.inputs[0]])
         out, self.padding = self.window.slide((height, width), ceil=self.ceil)
         return (batch, *out, channels)
 
     def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
+        """See :class:`GpuOp`."""
         _, in_height, in_width, _ = nhwc(inputs[0].shape)
         return [
             self.gpu.bind(
@@ -77,13 +73,14 @@ class Reduce(GpuOp):
         super().__init__(op, context)
         self.axes = sorted(axis % 4 for axis in op.ints_arg("axis"))
         if self.axes not in ([1, 2], [3]):
-            raise self.unsupported(op, f"axis {list(op.ints_arg('axis'))}")
+            raise unsupported(op, f"axis {list(op.ints_arg('axis'))}")
         self.kind = op.int_arg("reduce_type", _REDUCE_MEAN)
         if not _REDUCE_MEAN <= self.kind <= _REDUCE_SUM:
-            raise self.unsupported(op, f"reduce type {self.kind}")
+            raise unsupported(op, f"reduce type {self.kind}")
         self._scratch: list[Shape] = []
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        """See :class:`GpuOp`."""
         batch, height, width, channels = nhwc(shapes[self.inputs[0]])
         if self.axes == [3]:
             return (batch, height, width, 1)
@@ -94,9 +91,11 @@ class Reduce(GpuOp):
         return (batch, 1, 1, channels)
 
     def scratch_shapes(self) -> list[Shape]:
+        """See :class:`GpuOp`."""
         return self._scratch
 
     def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
+        """See :class:`GpuOp`."""
         source, *scratch = inputs
         if self.axes == [3]:
             return [self._over_channels(source, output)]
@@ -148,9 +147,10 @@ class FullyConnected(GpuOp):
         self.activation = FusedActivation.of(op)
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        """See :class:`GpuOp`."""
         batch, height, width, channels = nhwc(shapes[self.inputs[0]])
         if (channels, height, width) != self.weight_shape[1:]:
-            raise self.unsupported(
+            raise unsupported(
                 self.op,
                 f"input {list(shapes[self.inputs[0]])} does not fit the weight"
                 f" {list(self.weight_shape)}",
@@ -158,6 +158,7 @@ class FullyConnected(GpuOp):
         return (batch, 1, 1, self.weight_shape[0])
 
     def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
+        """See :class:`GpuOp`."""
         _, in_height, in_width, in_channels = nhwc(inputs[0].shape)
         batch, _, _, channels = nhwc(output.shape)
         bias = () if self.bias is None else (self.bias,)
@@ -188,9 +189,11 @@ class Softmax(GpuOp):
     """Softmax over the channels, or its logarithm."""
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        """See :class:`GpuOp`."""
         return shapes[self.inputs[0]]
 
     def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
+        """See :class:`GpuOp`."""
         shape = nhwc(output.shape)
         return [
             self.gpu.bind(

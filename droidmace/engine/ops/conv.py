@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from droidmace.engine.attributes import FusedActivation, Shape, Window, nhwc, unsupported
 from droidmace.engine.opencl import local_size
-from droidmace.engine.opencl.image import ImageTensor, Shape, blocks, nhwc
+from droidmace.engine.opencl.image import ImageTensor, blocks
 from droidmace.engine.opencl.runtime import Dispatch, KernelArgument
-from droidmace.engine.ops.base import FusedActivation, GpuOp, NetContext, Window, shape_key
+from droidmace.engine.ops.base import GpuOp, NetContext, shape_key
 from droidmace.formats.netdef import OperatorDef
 
 
@@ -27,7 +28,7 @@ class _Convolution(GpuOp):
         batch, height, width, _ = nhwc(shape)
         (out_height, out_width), self.padding = self.window.slide((height, width))
         if min(out_height, out_width) < 1:
-            raise self.unsupported(self.op, f"input {list(shape)} is smaller than the kernel")
+            raise unsupported(self.op, f"input {list(shape)} is smaller than the kernel")
         return (batch, out_height, out_width, channels)
 
     @property
@@ -49,19 +50,21 @@ class Conv2D(_Convolution):
     def __init__(self, op: OperatorDef, context: NetContext) -> None:
         super().__init__(op, context)
         if op.int_arg("group", 1) != 1:
-            raise self.unsupported(op, f"group {op.int_arg('group')}")
+            raise unsupported(op, f"group {op.int_arg('group')}")
         self.filter = context.weights.convolution_filter(op.inputs[1])
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        """See :class:`GpuOp`."""
         shape = shapes[self.inputs[0]]
         if nhwc(shape)[3] != self.filter_shape[1]:
-            raise self.unsupported(
+            raise unsupported(
                 self.op,
                 f"input {list(shape)} does not fit the filter {list(self.filter_shape)}",
             )
         return self.slide(shape, self.filter_shape[0])
 
     def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
+        """See :class:`GpuOp`."""
         source = inputs[0]
         _, in_height, in_width, in_channels = nhwc(source.shape)
         batch, height, width, channels = nhwc(output.shape)
@@ -71,7 +74,7 @@ class Conv2D(_Convolution):
         if kernel == (1, 1) and self.padding == (0, 0):
             name, prefix, per_item = "conv_2d_1x1", "conv2d_1x1_opencl_kernel", 4
             rest: tuple[int, ...] = (*sizes, *stride)
-            rule = local_size.conv_1x1
+            rule: local_size.Rule = local_size.conv_1x1
         elif kernel == (3, 3):
             name, prefix, per_item = "conv_2d_3x3", "conv2d_3x3_opencl_kernel", 5
             rest = (*sizes, *stride, *pads, *dilation)
@@ -100,22 +103,24 @@ class DepthwiseConv2d(_Convolution):
     def __init__(self, op: OperatorDef, context: NetContext) -> None:
         super().__init__(op, context)
         if self.filter_shape[0] != 1:
-            raise self.unsupported(op, f"multiplier {self.filter_shape[0]}")
+            raise unsupported(op, f"multiplier {self.filter_shape[0]}")
         if self.window.stride[0] != self.window.stride[1]:
-            raise self.unsupported(op, f"strides {list(self.window.stride)}")
+            raise unsupported(op, f"strides {list(self.window.stride)}")
         self.filter = context.weights.depthwise_filter(op.inputs[1])
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        """See :class:`GpuOp`."""
         shape = shapes[self.inputs[0]]
         channels = self.filter_shape[1]
         if nhwc(shape)[3] != channels:
-            raise self.unsupported(
+            raise unsupported(
                 self.op,
                 f"input {list(shape)} does not fit the filter {list(self.filter_shape)}",
             )
         return self.slide(shape, channels)
 
     def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
+        """See :class:`GpuOp`."""
         source = inputs[0]
         _, in_height, in_width, _ = nhwc(source.shape)
         batch, height, width, channels = nhwc(output.shape)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
+from droidmace.engine.attributes import Shape, nhwc, reshaped, unsupported
 from droidmace.engine.opencl import local_size
 from droidmace.engine.opencl.image import (
     ImageTensor,
-    Shape,
     allocate_buffer,
     bind_download,
     bind_upload,
     blocks,
     float32_buffer_bytes,
-    nhwc,
 )
 from droidmace.engine.opencl.runtime import Dispatch
 from droidmace.engine.ops.base import GpuOp, NetContext, per_pixel_gws, shape_key
@@ -29,21 +27,21 @@ class Concat(GpuOp):
     def __init__(self, op: OperatorDef, context: NetContext) -> None:
         super().__init__(op, context)
         if op.int_arg("axis", 3) % 4 != 3:
-            raise self.unsupported(op, f"axis {op.int_arg('axis', 3)}")
+            raise unsupported(op, f"axis {op.int_arg('axis', 3)}")
         if len(self.inputs) != len(op.inputs) or len(op.inputs) < 2:
-            raise self.unsupported(op, "constant inputs, or fewer than two")
+            raise unsupported(op, "constant inputs, or fewer than two")
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        """See :class:`GpuOp`."""
         found = [nhwc(shapes[name]) for name in self.inputs]
         if len({shape[:3] for shape in found}) != 1:
-            raise self.unsupported(self.op, f"inputs {[list(shape) for shape in found]}")
+            raise unsupported(self.op, f"inputs {[list(shape) for shape in found]}")
         if len(found) > 2 and any(shape[3] % 4 for shape in found):
-            raise self.unsupported(
-                self.op, "more than two inputs whose channels are no multiples of 4"
-            )
+            raise unsupported(self.op, "more than two inputs whose channels are no multiples of 4")
         return (*found[0][:3], sum(shape[3] for shape in found))
 
     def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
+        """See :class:`GpuOp`."""
         key = shape_key("concat_opencl_kernel", *nhwc(output.shape))
         if len(inputs) == 2:
             channels = [nhwc(tensor.shape)[3] for tensor in inputs]
@@ -82,19 +80,20 @@ class Pad(GpuOp):
         super().__init__(op, context)
         pads = op.ints_arg("paddings")
         if len(pads) != 8 or min(pads) < 0 or any(pads[:2]) or any(pads[6:]):
-            raise self.unsupported(op, f"paddings {list(pads)}")
+            raise unsupported(op, f"paddings {list(pads)}")
         self.before = (pads[2], pads[4])
         self.after = (pads[3], pads[5])
         self.kind = op.int_arg("pad_type", 0)
         if self.kind not in (0, 1, 2):
-            raise self.unsupported(op, f"pad type {self.kind}")
+            raise unsupported(op, f"pad type {self.kind}")
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        """See :class:`GpuOp`."""
         batch, height, width, channels = nhwc(shapes[self.inputs[0]])
         if self.kind:
             reach = max(*self.before, *self.after)
             if reach >= min(height, width) + self.kind - 1:
-                raise self.unsupported(self.op, f"a reflection of {reach} pixels")
+                raise unsupported(self.op, f"a reflection of {reach} pixels")
         return (
             batch,
             self.before[0] + height + self.after[0],
@@ -103,6 +102,7 @@ class Pad(GpuOp):
         )
 
     def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
+        """See :class:`GpuOp`."""
         _, height, width, _ = nhwc(inputs[0].shape)
         return [
             self.gpu.bind(
@@ -138,14 +138,14 @@ class Reshape(GpuOp):
         self.nchw = bool(op.int_arg("has_data_format")) and framework in _FRAMEWORKS_WITH_NCHW
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        """See :class:`GpuOp`."""
         source = shapes[self.inputs[0]]
-        target = self._target(source)
-        if math.prod(target) != math.prod(source):
-            raise self.unsupported(self.op, f"{list(source)} to {list(target)}")
+        target = reshaped(self.op, source, self._constant_shape())
         self.is_alias = self._keeps_pixels(nhwc(source), nhwc(target))
         return target
 
     def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
+        """See :class:`GpuOp`."""
         if self.is_alias:
             return []
         buffer = allocate_buffer(self.gpu.device, float32_buffer_bytes(output.shape))
@@ -154,26 +154,13 @@ class Reshape(GpuOp):
             bind_upload(self.gpu, buffer, output, nchw=self.nchw),
         ]
 
+    def _constant_shape(self) -> Shape:
+        """The shape that the second input holds, if there is one."""
+        if len(self.op.inputs) < 2:
+            return ()
+        return tuple(int(size) for size in self.context.weights.array(self.op.inputs[1]))
+
     @staticmethod
     def _keeps_pixels(source: Shape, target: Shape) -> bool:
         single = all(shape[1] == shape[2] == 1 for shape in (source, target))
         return source == target or (single and source[0] == target[0])
-
-    def _target(self, source: Shape) -> Shape:
-        if self.op.type == "Identity":
-            return source
-        if self.op.type == "Squeeze":
-            axes = self.op.ints_arg("axis")
-            gone = {axis % len(source) for axis in axes} if axes else set(range(len(source)))
-            kept = [size for i, size in enumerate(source) if size != 1 or i not in gone]
-            return tuple(kept) or (1,)
-        dims = self.op.ints_arg("dim")
-        if not dims and len(self.op.inputs) > 1:
-            dims = tuple(int(size) for size in self.context.weights.array(self.op.inputs[1]))
-        if not dims and self.op.output_shapes:
-            dims = self.op.output_shapes[0].dims
-        if not dims:
-            raise self.unsupported(self.op, "its shape is not constant")
-        sizes = [source[i] if size == 0 else size for i, size in enumerate(dims)]
-        known = math.prod(size for size in sizes if size != -1)
-        return tuple(math.prod(source) // max(known, 1) if size == -1 else size for size in sizes)

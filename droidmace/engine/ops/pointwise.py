@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from enum import IntEnum
 
+from droidmace.engine.attributes import EltwiseType, FusedActivation, Shape, nhwc, unsupported
 from droidmace.engine.opencl import local_size
-from droidmace.engine.opencl.image import ImageTensor, Shape, nhwc
+from droidmace.engine.opencl.image import ImageTensor
 from droidmace.engine.opencl.runtime import Dispatch, KernelArgument
-from droidmace.engine.ops.base import (
-    FusedActivation,
-    GpuOp,
-    NetContext,
-    per_pixel_gws,
-    shape_key,
-)
+from droidmace.engine.ops.base import GpuOp, NetContext, per_pixel_gws, shape_key
 from droidmace.formats.netdef import OperatorDef
 
 
@@ -27,16 +21,18 @@ class Activation(GpuOp):
         self.name = op.str_arg("activation", "NOOP")
         if self.name == "PRELU":
             self.options: tuple[str, ...] = ("-DUSE_PRELU",)
-            self.alpha = (context.weights.vector(op.inputs[1]),)
+            self.alpha = [context.weights.vector(op.inputs[1])]
             self.numbers = (0.0, 0.0)
         else:
             activation = FusedActivation.of(op)
-            self.options, self.numbers, self.alpha = activation.options, activation.arguments, ()
+            self.options, self.numbers, self.alpha = activation.options, activation.arguments, []
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        """See :class:`GpuOp`."""
         return shapes[self.inputs[0]]
 
     def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
+        """See :class:`GpuOp`."""
         return [
             self.gpu.bind(
                 "activation",
@@ -50,23 +46,6 @@ class Activation(GpuOp):
         ]
 
 
-class EltwiseType(IntEnum):
-    """``mace/ops/common/eltwise_type.h``."""
-
-    SUM = 0
-    SUB = 1
-    PROD = 2
-    DIV = 3
-    MIN = 4
-    MAX = 5
-    NEG = 6
-    ABS = 7
-    SQR_DIFF = 8
-    POW = 9
-    FLOOR_DIV = 11
-    CLIP = 12
-
-
 class Eltwise(GpuOp):
     """Arithmetic of two activations, or of one and a constant or a number."""
 
@@ -74,11 +53,11 @@ class Eltwise(GpuOp):
         super().__init__(op, context)
         kind = op.int_arg("type", -1)
         if kind not in list(EltwiseType):
-            raise self.unsupported(op, f"eltwise type {kind}")
+            raise unsupported(op, f"eltwise type {kind}")
         self.kind = EltwiseType(kind)
         self.coefficients = op.floats_arg("coeff")
         if self.coefficients and len(self.coefficients) != 2:
-            raise self.unsupported(op, f"{len(self.coefficients)} coefficients")
+            raise unsupported(op, f"{len(self.coefficients)} coefficients")
         self.constant: ImageTensor | None = None
         self.constant_first = False
         for index, name in enumerate(op.inputs):
@@ -86,7 +65,7 @@ class Eltwise(GpuOp):
                 self.constant = self._upload(name)
                 self.constant_first = index == 0
         if len(op.inputs) > 2 or not self.inputs:
-            raise self.unsupported(op, f"{len(op.inputs)} inputs")
+            raise unsupported(op, f"{len(op.inputs)} inputs")
 
     def _upload(self, name: str) -> ImageTensor:
         weights = self.context.weights
@@ -96,12 +75,14 @@ class Eltwise(GpuOp):
         return weights.activation(name)
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        """See :class:`GpuOp`."""
         found = [shapes[name] for name in self.inputs]
         if self.constant is not None:
             found.append(self.constant.shape)
         return max(found, key=math.prod)
 
     def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
+        """See :class:`GpuOp`."""
         operands = list(inputs)
         if self.constant is not None:
             operands.insert(0 if self.constant_first else len(operands), self.constant)
@@ -154,7 +135,7 @@ class Eltwise(GpuOp):
             return ["-DINPUT_BATCH_VECTOR"]
         if small == (*large[:3], 1):
             return ["-DINPUT_TENSOR_BC_CHAN"]
-        raise self.unsupported(self.op, f"broadcast of {list(part)} to {list(whole)}")
+        raise unsupported(self.op, f"broadcast of {list(part)} to {list(whole)}")
 
 
 class BiasAdd(GpuOp):
@@ -165,9 +146,11 @@ class BiasAdd(GpuOp):
         self.bias = context.weights.vector(op.inputs[1])
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        """See :class:`GpuOp`."""
         return shapes[self.inputs[0]]
 
     def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
+        """See :class:`GpuOp`."""
         return [
             self.gpu.bind(
                 "bias_add",
@@ -187,14 +170,16 @@ class BatchNorm(GpuOp):
         super().__init__(op, context)
         constants = op.inputs[1:]
         if len(constants) not in (2, 4):
-            raise self.unsupported(op, f"{len(op.inputs)} inputs")
+            raise unsupported(op, f"{len(op.inputs)} inputs")
         self.constants = [context.weights.vector(name) for name in constants]
         self.activation = FusedActivation.of(op)
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        """See :class:`GpuOp`."""
         return shapes[self.inputs[0]]
 
     def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
+        """See :class:`GpuOp`."""
         folded = len(self.constants) == 2
         epsilon = () if folded else (self.op.float_arg("epsilon", 1e-5),)
         name = self.op.str_arg("activation", "NOOP")

@@ -1,0 +1,159 @@
+"""The tensors that the command line describes, and the files that hold their values.
+
+Source: ``ReadInputDataFromFile``, ``WriteOutputDataToFile`` and ``ParseShape`` in
+``mace/tools/mace_run.cc``; transposing in ``mace/core/flow/base_flow.cc``.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from droidmace.engine.attributes import Shape
+from droidmace.engine.flags import Flags
+from droidmace.engine.macelog import MaceLog, atoi
+from droidmace.engine.net import Array
+
+_MACE_RUN = "tools/mace_run.cc"
+_FLOW = "core/flow/base_flow.cc"
+# IDataType, for the words of the error
+_TYPE_NUMBERS = {"float16": 6, "bfloat16": 7, "int16": 8, "uint8": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One input or output as the user names it: ``shape`` lies in ``data_format``."""
+
+    name: str
+    shape: Shape
+    data_type: str
+    data_format: str
+
+    @property
+    def elements(self) -> int:
+        """Number of values."""
+        return math.prod(self.shape)
+
+    @property
+    def is_nchw_image(self) -> bool:
+        """Whether its axes must be moved on the way in or out of the net."""
+        return self.data_format == "NCHW" and len(self.shape) == 4
+
+
+def split(text: str, separator: str) -> list[str]:
+    """MACE's ``Split``: nothing for an empty text, and no last part after a separator."""
+    parts = text.split(separator)
+    if parts[-1] == "":
+        parts.pop()
+    return parts
+
+
+def parse_shape(text: str) -> Shape:
+    """Sizes by comma; what is not a number counts as 0."""
+    return tuple(atoi(part) for part in split(text, ","))
+
+
+def input_specs(flags: Flags) -> list[TensorSpec]:
+    """The model's inputs. As many as there are shapes; names are checked by the caller."""
+    return _specs(
+        split(flags.input_node, ","),
+        split(flags.input_shape, ":"),
+        split(flags.input_data_type, ","),
+        split(flags.input_data_format, ","),
+    )
+
+
+def output_specs(flags: Flags) -> list[TensorSpec]:
+    """The model's outputs."""
+    return _specs(
+        split(flags.output_node, ","),
+        split(flags.output_shape, ":"),
+        split(flags.output_data_type, ","),
+        split(flags.output_data_format, ","),
+    )
+
+
+def _specs(
+    names: Sequence[str], shapes: Sequence[str], types: Sequence[str], formats: Sequence[str]
+) -> list[TensorSpec]:
+    """One spec for each name. MACE reads past the end of short lists; here the last counts on."""
+    types, formats = types or [""], formats or [""]
+    return [
+        TensorSpec(
+            name=name,
+            shape=parse_shape(shape),
+            data_type=types[min(i, len(types) - 1)],
+            data_format=formats[min(i, len(formats) - 1)],
+        )
+        for i, (name, shape) in enumerate(zip(names, shapes, strict=True))
+    ]
+
+
+def file_name_of(tensor: str) -> str:
+    """A tensor's name in a file name: every other character becomes ``_``."""
+    return re.sub(r"[^0-9A-Za-z]", "_", tensor)
+
+
+def read_input(path: str, spec: TensorSpec, log: MaceLog) -> Array:
+    """The values of one input, in ``spec``'s own shape.
+
+    A file that is too long is cut; of one that is too short the rest is 0 (undefined in MACE).
+    Aborts when it cannot be opened.
+    """
+    try:
+        with Path(path).open("rb") as stream:
+            data = stream.read(spec.elements * 4)
+    except OSError:
+        log.fatal(f"{_MACE_RUN}:202", "Open input file failed")
+    if spec.data_type in _TYPE_NUMBERS:
+        number = _TYPE_NUMBERS[spec.data_type]
+        log.fatal(f"{_MACE_RUN}:242", f"Input data type {number} is not supported.")
+    kind = "<i4" if spec.data_type == "int32" else "<f4"
+    values = np.frombuffer(data.ljust(spec.elements * 4, b"\0"), kind)
+    return values.astype(np.float32).reshape(spec.shape)
+
+
+def to_net(value: Array, spec: TensorSpec) -> Array:
+    """``value`` as the net takes it: images NHWC, contiguous."""
+    if spec.is_nchw_image:
+        value = value.transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(value)
+
+
+def from_net(value: Array, spec: TensorSpec, log: MaceLog) -> Array:
+    """The net's output in the user's layout, as long as the user's shape.
+
+    Aborts when the net made more values than that; when it made fewer, the rest is 0.
+    """
+    if spec.is_nchw_image and value.ndim == 4:
+        value = value.transpose(0, 3, 1, 2)
+    if value.size > spec.elements:
+        log.fatal(
+            f"{_FLOW}:172",
+            "Check failed: output_size <= output->second.impl_->buffer_size Output size exceeds"
+            f" buffer size: shape{list(value.shape)} vs buffer size {spec.elements}",
+        )
+    result = np.zeros(spec.elements, np.float32)
+    result[: value.size] = value.ravel()
+    return result
+
+
+def write_output(path: str, value: Array, spec: TensorSpec, log: MaceLog, line: int) -> None:
+    """Write one output as raw little-endian values; aborts when the file cannot be written."""
+    if spec.data_type in _TYPE_NUMBERS:
+        number = _TYPE_NUMBERS[spec.data_type]
+        log.fatal(f"{_MACE_RUN}:288", f"Output data type {number} is not supported.")
+    kind = "<i4" if spec.data_type == "int32" else "<f4"
+    try:
+        Path(path).write_bytes(value.astype(kind).tobytes())
+    except OSError as exc:
+        log.fatal(
+            f"{_MACE_RUN}:293",
+            f"Check failed: out_file.is_open() Open output file failed: {exc.strerror}",
+        )
+    log.info(f"{_MACE_RUN}:{line}", f"Write output file {path} with size {value.size} done.")
