@@ -17,7 +17,7 @@ from droidmace.convert.graph import Array, Graph, Node, Shape
 from droidmace.errors import MissingExtraError, ModelError
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, TensorShapeProto
+    from onnx import ModelProto, TensorProto, TensorShapeProto
 
 MAX_FILE_BYTES = 2**31 - 1
 """Protobuf's own limit for one message."""
@@ -38,8 +38,7 @@ def read_onnx(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[Tensor
     onnx = _import_onnx()
     model = _load(onnx, path)
     opset = _opset(model, path)
-    initializers = {tensor.name for tensor in model.graph.initializer}
-    _fix_input_shapes(model, [spec for spec in inputs if spec.name not in initializers], path)
+    _fix_input_shapes(model, inputs, path)
     try:
         # Not only the file: the declared shapes may contradict what the nodes make of them.
         model = onnx.shape_inference.infer_shapes(
@@ -229,30 +228,37 @@ def _nodes(onnx: ModuleType, model: ModelProto, path: Path) -> tuple[Node, ...]:
             for attribute in proto.attribute
         }
         if "value" in attributes and proto.op_type == "Constant":
-            attributes["value"] = onnx.numpy_helper.to_array(attributes["value"])
+            attributes["value"] = _array(onnx, attributes["value"], name, path)
         nodes.append(Node(name, proto.op_type, tuple(proto.input), tuple(proto.output), attributes))
     return tuple(nodes)
 
 
 def _constants(onnx: ModuleType, model: ModelProto, path: Path) -> dict[str, Array]:
-    constants: dict[str, Array] = {}
+    constants = {}
     for tensor in model.graph.initializer:
-        try:
-            array = onnx.numpy_helper.to_array(tensor)
-        except (ValueError, TypeError) as exc:
-            raise ModelError(
-                f"the weights {tensor.name!r} do not fill their shape",
-                where=str(path),
-                hint="export the model again",
-                details=str(exc),
-            ) from exc
+        array = _array(onnx, tensor, tensor.name, path)
         constants[tensor.name] = array.astype(np.float32) if array.dtype.kind == "f" else array
     return constants
+
+
+def _array(onnx: ModuleType, tensor: TensorProto, name: str, path: Path) -> Array:
+    try:
+        array: Array = onnx.numpy_helper.to_array(tensor)
+    except (ValueError, TypeError) as exc:
+        raise ModelError(
+            f"the weights {name!r} do not fill their shape",
+            where=str(path),
+            hint="export the model again",
+            details=str(exc),
+        ) from exc
+    return array
 
 
 def _shapes(model: ModelProto, path: Path) -> dict[str, Shape]:
     shapes: dict[str, Shape] = {}
     for value in (*model.graph.input, *model.graph.value_info, *model.graph.output):
+        if not value.type.tensor_type.HasField("shape"):
+            continue
         dims = value.type.tensor_type.shape.dim
         if any(not dim.HasField("dim_value") for dim in dims):
             raise ModelError(

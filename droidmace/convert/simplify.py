@@ -87,6 +87,7 @@ def _drop_identities(graph: Graph) -> Graph:
             )
         else:
             # The output keeps its name: whoever wrote the source now writes the output.
+            renamed = {old: node.output if new == source else new for old, new in renamed.items()}
             renamed[source] = node.output
             kept = [_renamed(earlier, renamed) for earlier in kept]
     return replace(graph, nodes=tuple(kept))
@@ -147,9 +148,9 @@ def _fold_batch_norms(graph: Graph) -> Graph:
         per_filter = scale.reshape(-1, *[1] * (weights.ndim - 1))
         folded = weights.astype(np.float64) * per_filter
         constants[weights_name] = folded.astype(np.float32)
-        # MACE's converter names the new bias so.
-        bias_name = f"{norm.name}offset"
+        bias_name = f"{norm.name}offset"  # as MACE's converter names a new bias
         if conv.input(2):
+            bias_name = _owned(graph, conv.input(2), norm)
             shift = _constant(conv, 2, constants) * scale + shift
         constants[bias_name] = shift.astype(np.float32)
         return replace(
@@ -189,9 +190,9 @@ def _fold_bias_adds(graph: Graph) -> Graph:
             return None
         addend_name = next((name for name in add.inputs if name != node.output), "")
         addend = constants.get(addend_name)
-        if addend is None or constants.get(node.input(1)) is None:
+        shape = graph.shapes.get(node.output)
+        if addend is None or shape is None or constants.get(node.input(1)) is None:
             return None
-        shape = graph.shapes[node.output]
         channels = shape[1]
         # The constant must vary along the channels only, and not widen the result.
         aligned = (1,) * (len(shape) - addend.ndim) + addend.shape

@@ -315,7 +315,8 @@ def correct_answers(path: Path, images: Images, labels: Labels) -> NDArray[np.bo
         int(session.run([OUTPUT_NAME], {INPUT_NAME: image[np.newaxis]})[0].argmax())
         for image in as_input(images)
     ]
-    return np.array(answers) == labels
+    correct: NDArray[np.bool_] = np.array(answers) == labels
+    return correct
 
 
 def evaluate(path: Path, dataset: Path) -> dict[str, Any]:

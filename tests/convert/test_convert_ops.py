@@ -253,6 +253,26 @@ def test_what_does_nothing_is_left_out_and_outputs_keep_their_names(tmp_path: Pa
     ]
 
 
+def test_an_output_whose_source_others_read_too(tmp_path: Path) -> None:
+    chain = [
+        conv("x", "c"),
+        node("Dropout", ["c"], ["d"]),
+        node("Identity", ["d"], ["y"]),
+        node("Relu", ["d"], ["r"]),
+        node("Add", ["c", "r"], ["z"]),
+    ]
+    shape = (1, 3, 4, 4)
+    path = save_model(
+        tmp_path / "m.onnx",
+        chain,
+        {"x": (1, 2, 4, 4)},
+        {"y": shape, "z": shape},
+        {"w": weights(3, 2, 1, 1)},
+    )
+    graph = compare_with_onnxruntime(declare(path, {"x": (1, 2, 4, 4)}, {"y": shape, "z": shape}))
+    assert graph.nets[0].ops[0].outputs == ("y",)
+
+
 def test_an_open_batch_size_is_what_the_declaration_says(tmp_path: Path) -> None:
     path = save_model(
         tmp_path / "m.onnx",
@@ -296,6 +316,11 @@ REFUSED = {
         ],
         {"w": weights(4, 4, 3, 3)},
         "Conv node 'c': MACE's GPU runtime has no dilated",
+    ),
+    "depthwise with two strides": (
+        [node("Conv", ["x", "w"], ["y"], name="c", group=4, kernel_shape=[1, 1], strides=[2, 1])],
+        {"w": weights(4, 1, 1, 1)},
+        r"Conv node 'c': MACE's GPU runtime has no depthwise .* strides \(2, 1\)",
     ),
     "norm without a convolution": (
         [node("BatchNormalization", ["x", "gamma", "beta", "mean", "var"], ["y"], name="n")],
@@ -343,6 +368,11 @@ REFUSED = {
         {},
         "Identity node 'i': the output 'y' is only another name of 'x'",
     ),
+    "constant output": (
+        [node("Constant", [], ["y"], value_floats=[1.0, 2.0])],
+        {},
+        "output 'y' is a constant",
+    ),
     "NaN weights": (
         [node("Conv", ["x", "w"], ["y"], name="c")],
         {"w": np.full((4, 4, 1, 1), np.nan, np.float32)},
@@ -373,6 +403,13 @@ def test_what_cannot_be_converted_is_refused_by_name(case: str, tmp_path: Path) 
     with pytest.raises(ModelError, match=message) as caught:
         convert_model(declare(path, X, {"y": shape}))
     assert caught.value.where == str(path)
+
+
+def test_a_dropout_whose_mask_is_read(tmp_path: Path) -> None:
+    chain = [node("Dropout", ["x"], ["d", "mask"], name="drop"), node("Relu", ["mask"], ["y"])]
+    path = save_model(tmp_path / "m.onnx", chain, X, {"y": X["x"]}, opset=9)
+    with pytest.raises(ModelError, match="Dropout node 'drop': its mask is used"):
+        convert_model(declare(path, X, {"y": X["x"]}))
 
 
 def test_every_unsupported_op_is_listed(tmp_path: Path) -> None:
