@@ -24,8 +24,8 @@ class FileKind(StrEnum):
     UNKNOWN = "unknown"
 
 
-_MANIFEST_KEYS = frozenset({"artifacts", "artefacts", "files", "droidmace", "droidmace_version"})
-"""A bundle's manifest has at least one of these at its top."""
+_MANIFEST_KEYS = frozenset({"schema_version", "droidmace_version"})
+"""A bundle's manifest has both at its top."""
 _FOREIGN = (
     (b"\x7fELF", "an ELF program or library"),
     (b"PK\x03\x04", "a ZIP archive (an APK, an AAR, a PyTorch model)"),
@@ -75,7 +75,7 @@ def is_manifest(data: bytes) -> bool:
         value = json.loads(data)
     except (ValueError, RecursionError):
         return False
-    return isinstance(value, dict) and not _MANIFEST_KEYS.isdisjoint(value)
+    return isinstance(value, dict) and value.keys() >= _MANIFEST_KEYS
 
 
 def is_onnx(data: bytes) -> bool:

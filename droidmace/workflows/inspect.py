@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import collections
 import hashlib
-import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
 
+from droidmace.bundle.reader import read_bundle
+from droidmace.bundle.writer import MANIFEST_NAME
 from droidmace.errors import FormatError, InputError
 from droidmace.formats.acceptance import stored_platform_version
 from droidmace.formats.compiled_program import CompiledProgram
@@ -36,8 +36,6 @@ from droidmace.workflows.inspection import Column, Fact, Inspection, Json, Secti
 
 MAX_FILE_BYTES = 1 << 30
 """Larger files are none of those that this looks into."""
-MANIFEST_NAME = "manifest.json"
-MAX_MANIFEST_DEPTH = 16
 
 
 def inspect_path(path: Path) -> Inspection:
@@ -47,14 +45,13 @@ def inspect_path(path: Path) -> Inspection:
     (not there, not readable).
     """
     if path.is_dir():
-        manifest = path / MANIFEST_NAME
-        if not manifest.is_file():
+        if not (path / MANIFEST_NAME).is_file():
             raise InputError(
                 f"this folder is not a bundle: it has no {MANIFEST_NAME}",
                 where=str(path),
                 hint="give a bundle folder as `droidmace tune` writes it, or a file",
             )
-        path = manifest
+        return _bundle(path)
     data = _read(path)
     try:
         return _inspect(path, data)
@@ -92,7 +89,7 @@ def _inspect(path: Path, data: bytes) -> Inspection:
         case FileKind.ONNX:
             found = _onnx(data)
         case FileKind.BUNDLE_MANIFEST:
-            found = _bundle(path, json.loads(data))
+            return _bundle(path.parent)
         case FileKind.UNKNOWN:
             raise explain(data)
     title, facts, sections = found
@@ -374,41 +371,55 @@ def _onnx(data: bytes) -> _Found:
     return "ONNX model", facts, ()
 
 
-def _bundle(path: Path, manifest: Mapping[str, Any]) -> _Found:
-    _check_depth(manifest)
-    rows: list[tuple[Json, ...]] = []
-    for file in sorted(path.parent.iterdir()):
-        if file.is_file() and file != path:
-            content = _read(file)
-            digest = hashlib.sha256(content).hexdigest()
-            rows.append((file.name, detect(content).value, len(content), digest))
-    columns = (("name", "file"), ("kind", "kind"), ("size_bytes", "bytes"), ("sha256", "SHA-256"))
-    facts = tuple(_flatten("", manifest))
-    return "bundle", facts, (_section("contents", "Files beside the manifest", columns, rows),)
+def _bundle(folder: Path) -> Inspection:
+    bundle = read_bundle(folder)
+    manifest = bundle.manifest
+    device = manifest.device
+    facts = (
+        Fact("model", "model", manifest.model_name),
+        Fact("model_graph_sha256", "SHA-256 of the graph", manifest.model_graph.sha256),
+        Fact("model_data_sha256", "SHA-256 of the weights", manifest.model_data.sha256),
+        Fact("binary_sha256", "SHA-256 of mace_run", manifest.binary.sha256),
+        Fact("mace_version", "MACE version", manifest.mace_version),
+        Fact("device_model", "device", device.model),
+        Fact("device_name", "device name", device.device_name),
+        Fact("soc", "soc", device.soc),
+        Fact("abi", "abi", device.abi),
+        Fact("gpu", "GPU", device.gpu),
+        Fact("platform_info", "platform info", device.platform_info),
+        Fact("android_release", "Android", device.android_release),
+        Fact("created_utc", "made", manifest.created_utc),
+        Fact("droidmace_version", "droidmace", manifest.droidmace_version),
+        *(Fact(key, label, _plain(bundle.results.get(key))) for key, label in RESULT_FACTS),
+    )
+    rows = [
+        (record.name, detect(_read(folder / record.name)).value, record.size_bytes, record.sha256)
+        for record in manifest.files
+        if record != manifest.results
+    ]
+    section = _section("contents", "Artefacts (hashes verified)", CONTENT_COLUMNS, rows)
+    kind = FileKind.BUNDLE_MANIFEST.value
+    return Inspection(str(folder), kind, "bundle", facts, (section,))
 
 
-def _check_depth(manifest: Mapping[str, Any]) -> None:
-    """Refuse a manifest nested so deeply that walking it would end in a stack overflow."""
-    level: list[Any] = [manifest]
-    for _ in range(MAX_MANIFEST_DEPTH):
-        inner: list[Any] = []
-        for value in level:
-            if isinstance(value, dict):
-                inner.extend(value.values())
-            elif isinstance(value, list):
-                inner.extend(value)
-        level = inner
-    if level:
-        raise FormatError(f"the manifest is nested more than {MAX_MANIFEST_DEPTH} levels deep")
+RESULT_FACTS = (
+    ("verdict", "verdict"), ("init_ms", "init (ms)"), ("warmup_ms", "warm-up (ms)"),
+    ("run_ms", "run (ms)"), ("top1", "Top-1"), ("samples", "samples"),
+    ("programs", "programs"), ("tuned_entries", "tuned entries"),
+)  # fmt: skip
+CONTENT_COLUMNS = (
+    ("name", "file"), ("kind", "kind"), ("size_bytes", "bytes"), ("sha256", "SHA-256"),
+)  # fmt: skip
 
 
-def _flatten(prefix: str, value: Mapping[str, Any]) -> list[Fact]:
-    """A manifest's values under their dotted paths."""
-    facts: list[Fact] = []
-    for key, inner in value.items():
-        dotted = f"{prefix}{key}"
-        if isinstance(inner, Mapping):
-            facts.extend(_flatten(f"{dotted}.", inner))
-        else:
-            facts.append(Fact(dotted, dotted, inner))
-    return facts
+def _plain(value: object) -> Json:
+    """A value of ``results.json`` if it is as flat as it should be; else None."""
+    if isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, dict):
+        return {str(key): inner for key, inner in value.items() if _is_scalar(inner)}
+    return None
+
+
+def _is_scalar(value: object) -> bool:
+    return value is None or isinstance(value, bool | int | float | str)

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from droidmace.bundle.manifest import DeviceRecord, FileRecord
+from droidmace.bundle.writer import REQUIRED_RESULTS, Provenance, write_bundle
 from droidmace.cli import main
 from droidmace.formats.compiled_program import CompiledProgram, StoredProgram
 from droidmace.formats.kvstore import Generation, KeyValueStore
@@ -162,30 +164,72 @@ def test_an_onnx_model_says_what_to_do_with_it(droidmace: Any) -> None:
     assert "droidmace convert" in out
 
 
+def bundle(folder: Path) -> Path:
+    some_file = FileRecord("m", "a" * 64, 10)
+    results = dict.fromkeys(REQUIRED_RESULTS, 1) | {
+        "verdict": "ship",
+        "run_ms": {"untuned": 2.5, "tuned": 1.5},
+        "samples": {"raw": [[1.5]]},
+    }
+    provenance = Provenance(
+        model_name="m",
+        model_graph=some_file,
+        model_data=some_file,
+        binary=some_file,
+        mace_version="v1.1.1",
+        device=DeviceRecord(
+            model="SM G 991",
+            device_name="SMG991",
+            soc="exynos2100",
+            abi="arm64-v8a",
+            gpu="Mali-G78",
+            platform_info=program().platform_info,
+        ),
+    )
+    return write_bundle(
+        folder,
+        provenance=provenance,
+        compiled_program=program().serialize(),
+        tuned_parameters=(SAMPLES / "tune_params").read_bytes(),
+        results=results,
+    ).folder
+
+
 @pytest.mark.parametrize("of_folder", [True, False])
 def test_a_bundle(droidmace: Any, tmp_path: Path, of_folder: bool) -> None:
-    manifest = tmp_path / "manifest.json"
-    manifest.write_text(json.dumps({"droidmace_version": "0.1.0", "device": {"soc": "sdm845"}}))
-    (tmp_path / "p.bin").write_bytes(program().serialize())
-    (tmp_path / "t.bin").write_bytes((SAMPLES / "tune_params").read_bytes())
+    folder = bundle(tmp_path / "bundle")
+    target = folder if of_folder else folder / "manifest.json"
 
-    target = tmp_path if of_folder else manifest
-    record = json.loads(droidmace("inspect", target, "--json")[1])
+    code, out, err = droidmace("inspect", target, "--json")
+    assert (code, err) == (0, "")
+    record = json.loads(out)
 
-    assert record["kind"] == "bundle-manifest"
-    assert record["device.soc"] == "sdm845"
+    assert (record["kind"], record["path"]) == ("bundle-manifest", str(folder))
+    assert (record["soc"], record["abi"], record["verdict"]) == ("exynos2100", "arm64-v8a", "ship")
+    assert record["run_ms"] == {"untuned": 2.5, "tuned": 1.5}
+    assert record["samples"] == {}  # deeper values are not shown
     assert [(row["name"], row["kind"]) for row in record["contents"]] == [
-        ("p.bin", "compiled-program"),
-        ("t.bin", "tuned-parameters"),
+        ("m_compiled_opencl_kernel.SMG991.exynos2100.bin", "compiled-program"),
+        ("m_tuned_opencl_parameter.SMG991.exynos2100.bin", "tuned-parameters"),
     ]
-    assert "sdm845" in droidmace("inspect", target)[1]
+    assert "untuned=2.5, tuned=1.5" in droidmace("inspect", target)[1]
+
+
+def test_a_bundle_whose_artefact_was_changed(droidmace: Any, tmp_path: Path) -> None:
+    folder = bundle(tmp_path / "bundle")
+    artefact = next(folder.glob("*_tuned_*.bin"))
+    artefact.write_bytes(artefact.read_bytes()[:-1])
+    code, _, err = droidmace("inspect", folder)
+    assert code == 2
+    assert str(artefact) in err
+    assert "the manifest says 662" in err
 
 
 def test_a_manifest_nested_too_deeply(droidmace: Any, tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").write_text('{"files": ' + "[" * 500 + "]" * 500 + "}")
+    (tmp_path / "manifest.json").write_text('{"schema_version": ' + "[" * 500 + "]" * 500 + "}")
     code, _, err = droidmace("inspect", tmp_path)
     assert code == 2
-    assert "nested more than 16 levels" in err
+    assert str(tmp_path / "manifest.json") in err
 
 
 @pytest.mark.parametrize(

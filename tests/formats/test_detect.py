@@ -46,7 +46,10 @@ def bare_net() -> bytes:
         (GRAPH, FileKind.MULTI_NET_DEF),
         (bare_net(), FileKind.NET_DEF),
         ((SAMPLES / "tiny.onnx").read_bytes(), FileKind.ONNX),
-        (json.dumps({"files": {}}).encode(), FileKind.BUNDLE_MANIFEST),
+        (
+            json.dumps({"schema_version": 1, "droidmace_version": "0.1.0"}).encode(),
+            FileKind.BUNDLE_MANIFEST,
+        ),
         ((SAMPLES / "tiny_gpu.data").read_bytes(), FileKind.UNKNOWN),
         ((SAMPLES / "tiny_gpu.yml").read_bytes(), FileKind.UNKNOWN),
         (b"", FileKind.UNKNOWN),
