@@ -7,6 +7,7 @@ import contextlib
 import logging
 import signal
 import socket
+from typing import cast
 
 from droidmace.emulator.adbd.config import DaemonConfig
 from droidmace.emulator.adbd.control import MAX_LINE_BYTES, serve_control
@@ -62,6 +63,7 @@ class Daemon:
         )
         self._peers: set[Peer] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._control: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._timers: set[asyncio.TimerHandle] = set()
         self._stopped = asyncio.Event()
         self._exit_code = EXIT_STOPPED
@@ -170,7 +172,12 @@ class Daemon:
     async def _serve_control(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        await serve_control(self, reader, writer)
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        self._control[task] = writer
+        try:
+            await serve_control(self, reader, writer)
+        finally:
+            del self._control[task]
 
     def _command_started(self, command: str) -> None:
         logger.debug("command: %.500s", command)
@@ -196,6 +203,9 @@ class Daemon:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in self._control.values():
+            writer.close()
+        await asyncio.gather(*self._control)
 
 
 async def _run_service(name: str, handler: StreamHandler, stream: Stream) -> None:

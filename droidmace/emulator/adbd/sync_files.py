@@ -46,7 +46,10 @@ class IncomingFile:
         self._permissions = _widened(mode)
         self._link_target = bytearray()
         folder = os.path.dirname(path) or b"."
-        os.makedirs(folder, exist_ok=True)
+        try:
+            os.makedirs(folder, exist_ok=True)
+        except FileExistsError as exc:  # A parent is there and is a file.
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from exc
         _require_replaceable(path)
         token = secrets.token_hex(_TMP_TOKEN_BYTES)
         self._temporary = os.path.join(folder, os.fsencode(f".{token}{tmp_suffix}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 
 import pytest
@@ -339,7 +340,7 @@ def play(chunks: list[bytes]) -> list[Event]:
 def test_fragmentation_does_not_matter(cuts):
     data = b"".join(SESSION)
     edges = [0, *sorted(cuts), len(data)]
-    chunks = [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    chunks = [data[start:end] for start, end in itertools.pairwise(edges)]
     events = play(chunks)
     assert events == play([data])
     assert [type(event) for event in events] == [

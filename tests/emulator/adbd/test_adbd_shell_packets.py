@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 
 import pytest
@@ -86,7 +87,7 @@ def test_a_length_no_host_sends(packet_id, length):
 def test_fragmentation_does_not_matter(data, cuts):
     edges = [0, *sorted(cuts), len(data)]
     decoder = ShellDecoder()
-    events = [e for a, b in zip(edges, edges[1:], strict=False) for e in decoder.feed(data[a:b])]
+    events = [e for a, b in itertools.pairwise(edges) for e in decoder.feed(data[a:b])]
     assert joined(events) == joined(ShellDecoder().feed(data))
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -80,7 +82,7 @@ def test_fragmentation_does_not_matter(cuts):
     data = b"".join(SESSION)
     edges = [0, *sorted(cuts), len(data)]
     decoder = SyncDecoder()
-    events = [e for a, b in zip(edges, edges[1:], strict=False) for e in decoder.feed(data[a:b])]
+    events = [e for a, b in itertools.pairwise(edges) for e in decoder.feed(data[a:b])]
     assert joined(events) == EXPECTED
 
 
@@ -146,7 +148,7 @@ def test_sizes_beyond_32_bits(tmp_path):
 
 
 def test_listing_frames_have_their_sizes():
-    status = os.stat("/")
+    status = Path("/").stat()
     assert len(sync_frames.entry(1, b"name", status, 0)) == 20 + 4
     assert len(sync_frames.entry(2, b"name", status, 0)) == 76 + 4
     assert sync_frames.end_of_list(1) == b"DONE" + bytes(16)
