@@ -20,18 +20,26 @@ _COLOURS = {
 }
 
 
+def _figure(value: float) -> str:
+    """Four significant digits: more would be noise."""
+    return f"{value:.0f}" if value >= 1000 else f"{value:.4g}"
+
+
 def _ms(values: Sequence[float]) -> str:
+    """Median, and below it the extremes."""
     spread = Spread.of(values)
     if spread.count == 1:
-        return f"{spread.median:.2f}"
-    return f"{spread.median:.2f}  [dim]({spread.minimum:.2f} - {spread.maximum:.2f})[/]"
+        return _figure(spread.median)
+    extremes = f"{_figure(spread.minimum)} - {_figure(spread.maximum)}"
+    return f"{_figure(spread.median)}\n[dim]{extremes}[/]"
 
 
 def _change(ratio: tuple[float, float, float]) -> str:
+    """Median ratio, and below it the 95 % interval."""
     median, low, high = ratio
     if high == float("inf"):
-        return f"x {median:.3f}"
-    return f"x {median:.3f}  [dim]({low:.3f} - {high:.3f})[/]"
+        return f"{median:.3f}"
+    return f"{median:.3f}\n[dim]{low:.3f} - {high:.3f}[/]"
 
 
 def _percent(share: float | None) -> str:
@@ -51,29 +59,26 @@ def result_view(result: TuneResult) -> RenderableType:
         title_justify="left",
         title_style="bold",
     )
-    table.add_column("")
-    table.add_column("before", justify="right")
-    table.add_column("after", justify="right")
-    table.add_column("after / before", justify="right")
-    rows: tuple[tuple[str, Sequence[float], Sequence[float]], ...] = (
-        ("init (ms)", [r.init_ms for r in result.cold], [r.init_ms for r in result.warm]),
-        (
-            "first warm-up (ms)",
-            [r.warmup_ms for r in result.cold],
-            [r.warmup_ms for r in result.warm],
-        ),
-    )
-    for name, cold, warm in rows:
-        table.add_row(name, _ms(cold), _ms(warm), "")
+    for heading in ("", "before", "after", "ratio"):
+        table.add_column(heading, justify="right" if heading else "left")
+    cold, warm = result.cold, result.warm
     table.add_row(
-        "init + warm-up, cold | warm (ms)",
-        _ms(_first_result(result.cold)),
-        _ms(_first_result(result.warm)),
+        "init, cold | warm (ms)", _ms([r.init_ms for r in cold]), _ms([r.init_ms for r in warm])
+    )
+    table.add_row(
+        "first warm-up, cold | warm (ms)",
+        _ms([r.warmup_ms for r in cold]),
+        _ms([r.warmup_ms for r in warm]),
+    )
+    table.add_row(
+        "[bold]init + warm-up, cold | warm (ms)[/]",
+        _ms(_first_result(cold)),
+        _ms(_first_result(warm)),
         _change(result.startup_ratio),
         end_section=True,
     )
     table.add_row(
-        "latency, untuned | tuned (ms)",
+        "[bold]latency, untuned | tuned (ms)[/]",
         _ms(result.untuned_run_ms),
         _ms(result.tuned_run_ms),
         _change(result.latency_ratio),
@@ -102,10 +107,10 @@ def _accuracy_rows(table: Table, accuracy: Accuracy) -> None:
         table.add_row("Top-1", "no labelled images in the deployment file", "", "")
         return
     table.add_row(
-        f"Top-1, reference | tuned ({accuracy.samples} images)",
+        f"[bold]Top-1, reference | tuned[/]\n[dim]{accuracy.samples} images[/]",
         _percent(accuracy.reference),
         _percent(accuracy.tuned),
-        "" if accuracy.agreement is None else f"{accuracy.agreement:.2%} agree",
+        "" if accuracy.agreement is None else f"{accuracy.agreement:.2%}\n[dim]agree[/]",
     )
 
 

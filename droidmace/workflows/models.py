@@ -19,8 +19,6 @@ class ModelFiles:
 
     graph: Path
     data: Path
-    graph_sha256: str
-    data_sha256: str
 
     @property
     def size_bytes(self) -> int:
@@ -51,7 +49,7 @@ def find_model_files(deployment: Deployment, model: ModelConfig) -> ModelFiles:
                 hint=f"make it with 'droidmace convert -c {deployment.path}'",
             )
     _check_graph(model, graph, data)
-    return ModelFiles(graph, data, sha256_of_file(graph), sha256_of_file(data))
+    return ModelFiles(graph, data)
 
 
 def check_checksums(model: ModelConfig) -> None:

@@ -15,11 +15,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from droidmace.bundle.manifest import DeviceRecord, FileRecord
+from droidmace.bundle.writer import Provenance, name_part, write_bundle
 from droidmace.config import Deployment, ModelConfig, TuneConfig
 from droidmace.devices import preflight
 from droidmace.devices.adb import AdbDevice
 from droidmace.devices.base import Device
-from droidmace.devices.filesync import SyncReport, sync_files
+from droidmace.devices.filesync import SyncReport, remote_hashes, sync_files
 from droidmace.devices.lock import DeviceLock
 from droidmace.devices.probe import ProbeReport, probe
 from droidmace.devices.select import find_device
@@ -240,7 +242,11 @@ class _Story:
             lock.check()
             judgement = judge(_evidence(load, startup, latency, answers))
             result = TuneResult(
-                device=report.info(),
+                device=dataclasses.replace(
+                    report.info(),
+                    abi=binary.abi,
+                    gpu=artefacts.program.device_name or report.gpu,
+                ),
                 model=request.model_name,
                 verdict=judgement.verdict,
                 reasons=judgement.reasons,
@@ -263,7 +269,8 @@ class _Story:
                 warnings=(*self._warnings, *answers.warnings),
             )
             with self._phase("bundle") as phase:
-                result = self._write(result, report, binary, model_files, artefacts)
+                record = _binary_record(device, binary, layout.binary)
+                result = self._write(result, record, model_files, artefacts)
                 phase.summary = str(result.bundle)
         return result
 
@@ -313,13 +320,50 @@ class _Story:
     def _write(
         self,
         result: TuneResult,
-        report: ProbeReport,
-        binary: Binary,
+        binary: FileRecord,
         model_files: ModelFiles,
         artefacts: Artefacts,
     ) -> TuneResult:
-        """Write the bundle; its name holds the serial, so that two equal phones do not collide."""
-        raise NotImplementedError
+        """Write the bundle; its name holds the serial, so that two equal phones do not collide.
+
+        Both artefacts are always kept; the verdict says which of them are worth shipping.
+        """
+        device = result.device
+        name = ".".join(
+            name_part(part)
+            for part in (result.model, device.device_name, device.soc, device.serial)
+        )
+        result = dataclasses.replace(result, bundle=str(self._request.out_dir / name))
+        write_bundle(
+            self._request.out_dir / name,
+            provenance=Provenance(
+                model_name=result.model,
+                model_graph=FileRecord.of(model_files.graph),
+                model_data=FileRecord.of(model_files.data),
+                binary=binary,
+                mace_version=result.mace_version,
+                device=DeviceRecord.of(device, platform_info=result.platform_info),
+            ),
+            compiled_program=artefacts.program_bytes,
+            tuned_parameters=artefacts.parameters_bytes,
+            results=result.as_document(),
+        )
+        return result
+
+
+def _binary_record(device: Device, binary: Binary, path: str) -> FileRecord:
+    """Identify the program that ran, wherever it came from."""
+    if binary.local is not None:
+        return FileRecord.of(binary.local)
+    found = device.stat(path)
+    sha256 = remote_hashes(device, [path]).get(path)
+    if found is None or sha256 is None:
+        raise PreflightError(
+            f"its mace_run {path} cannot be read",
+            serial=device.serial,
+            hint="give another with --mace-run",
+        )
+    return FileRecord(posixpath.basename(path), sha256, found.size_bytes)
 
 
 def _programs(result: MaceRunResult | None) -> str:
