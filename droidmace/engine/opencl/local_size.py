@@ -145,18 +145,18 @@ def filter_2d(_: object, limits: Limits) -> Params:
 
 
 def candidates_3d(gws: Gws, kwg_size: int) -> list[Params]:
-    """The up to 30 sizes a tuning run tries for a 3-D kernel."""
+    """The up to 30 sizes a tuning run tries for a 3-D kernel, each once."""
     firsts = (gws[0], gws[0] // 4, gws[0] // 8, 4, 1)
     lasts = (gws[2], gws[2] // 8, gws[2] // 4, 8, 4, 1)
     tried = [(first, gws[1], last, 0) for first in firsts for last in lasts]
-    return [lws for lws in tried if 0 < lws[0] * lws[1] * lws[2] <= kwg_size]
+    return [lws for lws in dict.fromkeys(tried) if 0 < lws[0] * lws[1] * lws[2] <= kwg_size]
 
 
 def candidates_2d(kwg_size: int) -> list[Params]:
-    """The up to 10 sizes a tuning run tries for a 2-D kernel."""
+    """The up to 10 sizes a tuning run tries for a 2-D kernel, each once."""
     tried = [(kwg_size // size, size, 0) for size in (2, 4, 8, 16, 32, 64, 128, 256)]
     tried += [(kwg_size, 1, 0), (1, kwg_size, 0)]
-    return [lws for lws in tried if 0 < lws[0] * lws[1] <= kwg_size]
+    return [lws for lws in dict.fromkeys(tried) if 0 < lws[0] * lws[1] <= kwg_size]
 
 
 def _last(wanted: int, fallback: int, gws: Gws, used: int, limits: Limits) -> int:
