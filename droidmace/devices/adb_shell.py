@@ -92,13 +92,14 @@ def wrap_command(command: str, token: str, *, mode: Literal["watched", "stdin", 
     # `$$` names the outer shell inside ( ) as well. It leads its process group under adbd; where
     # it does not, at least the command itself is stopped.
     stop = (
-        "exec >/dev/null 2>&1; read -r _ <&4; trap '' TERM HUP; "
-        "kill -TERM -- -$$ || kill -TERM $c; "
-        f"sleep {STOP_GRACE_S}; kill -KILL -- -$$ || kill -KILL $c $$"
+        "exec >/dev/null 2>&1; read -r _ <&4; exec 4<&-; trap '' TERM HUP; "
+        # The one form of kill for a group that mksh, dash and toybox all understand.
+        "kill -s TERM -- -$$ || kill -s TERM $c; "
+        f"sleep {STOP_GRACE_S}; kill -s KILL -- -$$ || kill -s KILL $c $$"
     )
     return (
         f"{tell}; exec 4<&0 </dev/null; {run} 4<&- & c=$!; ( {stop} ) & w=$!; exec 4<&-; "
-        "wait $c; s=$?; kill -KILL $w 2>/dev/null; exit $s"
+        "wait $c; s=$?; kill -s KILL $w 2>/dev/null; exit $s"
     )
 
 
@@ -106,8 +107,8 @@ def kill_command(pid: int, token: str) -> str:
     """A command line that stops the wrapped command ``pid``, if that is still the one we mean."""
     return (
         f"if grep -q {token} /proc/{pid}/cmdline 2>/dev/null; then "
-        f"kill -TERM -- -{pid} 2>/dev/null || kill -TERM {pid}; sleep 1; "
-        f"kill -KILL -- -{pid} 2>/dev/null || kill -KILL {pid} 2>/dev/null; fi; true"
+        f"kill -s TERM -- -{pid} 2>/dev/null || kill -s TERM {pid}; sleep 1; "
+        f"kill -s KILL -- -{pid} 2>/dev/null || kill -s KILL {pid} 2>/dev/null; fi; true"
     )
 
 

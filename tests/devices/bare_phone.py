@@ -34,6 +34,23 @@ def wait_until(holds, what, *, limit_s=20.0):
         time.sleep(0.01)
 
 
+def is_running(pid: int | str) -> bool:
+    """Whether the process is there and more than a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    except OSError:
+        return False
+
+
+def link_toybox(folder: Path) -> None:
+    """Android's tools come from toybox: a link for each that Debian's has."""
+    toybox = shutil.which("toybox")
+    assert toybox is not None, "toybox is not installed: apt install toybox mksh"
+    names = subprocess.run([toybox], capture_output=True, text=True, check=True).stdout.split()
+    for name in names:
+        (folder / name).symlink_to(toybox)
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -85,6 +102,7 @@ class BarePhone:
         control.listen()
         tools = folder / "tools"
         tools.mkdir()
+        link_toybox(tools)
         config = folder / "phone.json"
         config.write_text(
             json.dumps(
@@ -131,6 +149,7 @@ class BarePhone:
 
     def tool(self, name: str, script: str) -> None:
         path = self.folder / "tools" / name
+        path.unlink(missing_ok=True)
         path.write_text(f"#!/bin/sh\n{script}\n")
         path.chmod(0o755)
 

@@ -8,7 +8,7 @@ import shlex
 import threading
 
 import pytest
-from bare_phone import wait_until
+from bare_phone import is_running, wait_until
 
 from droidmace.devices.adb_shell import stop_running_processes
 from droidmace.devices.base import MAX_OUTPUT_BYTES
@@ -87,7 +87,7 @@ class TestRun:
 
 
 class TestStart:
-    def test_streams_while_the_command_runs(self, device, tmp_path):
+    def test_streams_while_the_commandis_running(self, device, tmp_path):
         go = tmp_path / "go"
         command = f"echo first; while [ ! -e {go} ]; do sleep 0.05; done; echo second"
         with device.start(command, timeout_s=20) as process:
@@ -104,7 +104,7 @@ class TestStart:
         with device.start(command, timeout_s=60, pty=pty) as process:
             assert next(process.chunks()).data.startswith(b"up")
         for pid in pids.read_text().split():
-            wait_until(lambda pid=pid: not _runs(pid), f"process {pid} ends")
+            wait_until(lambda pid=pid: not is_running(pid), f"process {pid} ends")
 
     def test_a_command_that_ignores_term_is_killed(self, device, tmp_path):
         pid_file = tmp_path / "pid"
@@ -113,7 +113,7 @@ class TestStart:
         )
         with device.start(command, timeout_s=60) as process:
             assert next(process.chunks()).data == b"up\n"
-        assert not _runs(pid_file.read_text().strip())
+        assert not is_running(pid_file.read_text().strip())
 
     def test_a_command_past_its_deadline_is_stopped(self, device, tmp_path):
         pid_file = tmp_path / "pid"
@@ -122,14 +122,14 @@ class TestStart:
             device.start(f"echo $$ > {pid_file}; exec sleep 63", timeout_s=1) as process,
         ):
             list(process.chunks())
-        assert not _runs(pid_file.read_text().strip())
+        assert not is_running(pid_file.read_text().strip())
 
     def test_a_vanished_host_stops_the_command(self, device, tmp_path):
         pid_file = tmp_path / "pid"
         process = device.start(f"echo $$ > {pid_file}; echo up; exec sleep 64", timeout_s=60)
         next(process.chunks())
         process._wire.close()  # As if this process had been killed.
-        wait_until(lambda: not _runs(pid_file.read_text().strip()), "the command ends")
+        wait_until(lambda: not is_running(pid_file.read_text().strip()), "the command ends")
         process.close()
 
     def test_all_commands_can_be_stopped_from_another_thread(self, device):
@@ -142,11 +142,10 @@ class TestStart:
             assert process.exit_code == 143
 
     def test_the_exit_code_is_known_only_at_the_end(self, device):
-        with (
-            device.start("sleep 66", timeout_s=60) as process,
-            pytest.raises(DeviceError, match="not ended"),
-        ):
-            _ = process.exit_code
+        with device.start("echo up; exec sleep 66", timeout_s=60) as process:
+            next(process.chunks())
+            with pytest.raises(DeviceError, match="not ended"):
+                _ = process.exit_code
         process.close()
 
 
@@ -337,12 +336,3 @@ class TestWhenThePhoneFails:
         for call in (lambda: device.run("true"), lambda: device.push(b"", "/x")):
             with pytest.raises(DeviceLostError):
                 call()
-
-
-def _runs(pid: str) -> bool:
-    """Whether the process is there and more than a zombie."""
-    try:
-        with open(f"/proc/{pid}/stat") as stream:  # noqa: PTH123
-            return stream.read().rpartition(") ")[2][0] not in "ZX"
-    except OSError:
-        return False
