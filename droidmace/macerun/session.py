@@ -39,7 +39,7 @@ class WatchLimits:
 
     retries: int = 3
     """Failures in a row of one step."""
-    retry_stall_s: float = 20.0
+    retry_stall_s: float = 60.0
     """Time after a failure in which nothing else is printed: MACE also retries silently."""
     silence_s: float | None = None
     """Time in which nothing is printed at all. Tuning through a pipe is silent for long: stdio
