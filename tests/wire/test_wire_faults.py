@@ -9,7 +9,7 @@ import struct
 import subprocess
 
 import pytest
-from wire_harness import Host, wait_until
+from wire_harness import Host, running_daemon, wait_until
 
 
 def names(folder) -> list[str]:
@@ -96,6 +96,29 @@ def test_a_slow_link_loses_nothing(adb, own_phone, tmp_path):
     assert adb.run("push", str(source), f"{own_phone.root}/file").returncode == 0
     assert adb.run("pull", f"{own_phone.root}/file", str(tmp_path / "back")).returncode == 0
     assert (tmp_path / "back").read_bytes() == source.read_bytes()
+
+
+def test_a_link_that_hardly_moves_is_freed_when_faults_are_cleared(adb, own_phone, payload):
+    own_phone.fault(kind="link", bytes_per_s=200)
+    with adb.start("push", str(payload), f"{own_phone.root}/file") as process:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=0.5)
+        own_phone.clear_faults()
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert (own_phone.root / "file").read_bytes() == payload.read_bytes()
+
+
+def test_a_phone_without_a_port(adb, tmp_path):
+    path = tmp_path / "adb"
+    if len(str(path)) > 90:
+        pytest.skip("the folder's name is too long for a socket")
+    with running_daemon(tmp_path / "own", listen_at=path):
+        serial = f"localfilesystem:{path}"
+        adb.connect(serial)
+        assert adb.run("-s", serial, "shell", "exit 3").returncode == 3
+        adb.run("disconnect", serial)
+        adb.connected.discard(serial)
 
 
 def test_reboot_ends_the_daemon_with_a_code_of_its_own(adb, own_phone):

@@ -167,7 +167,12 @@ def full_disk(tmp_path):
         pytest.skip("no bubblewrap")
     disk = tmp_path / "disk"
     disk.mkdir()
-    wrapper = (bwrap, "--dev-bind", "/", "/", "--size", str(1 << 20), "--tmpfs", str(disk), "--")
+    # As in a phone's sandbox: without the host's network, and its processes out of sight.
+    wrapper = (
+        *(bwrap, "--die-with-parent", "--unshare-net", "--unshare-pid"),
+        *("--dev-bind", "/", "/", "--proc", "/proc", "--dev", "/dev"),
+        *("--size", str(1 << 20), "--tmpfs", str(disk), "--"),
+    )
     if subprocess.run([*wrapper, "true"], check=False).returncode != 0:
         pytest.skip("bubblewrap cannot make namespaces here")
     with running_daemon(tmp_path / "own", wrapper=wrapper) as daemon:
@@ -187,6 +192,8 @@ def test_no_space_left(adb, full_disk, tmp_path):
     assert b"No space left on device" in result.stdout + result.stderr
     listing = adb.run(*select, "shell", f"ls -A {disk}; cmp {disk}/model {small} && echo old")
     assert listing.stdout == b"model\nold\n"
+    terminal = adb.run(*select, "shell", "-t", "-t", "tty && exit 5")
+    assert terminal.returncode == 5, "a terminal needs nothing but the sandbox's own /dev"
     adb.run("disconnect", daemon.serial)
     adb.connected.discard(daemon.serial)
 

@@ -18,10 +18,9 @@ from pathlib import Path
 import adbutils
 import pytest
 
-from droidmace.emulator.adbd.connection import (
-    Connection,
+from droidmace.emulator.adbd.connection import Connection, Role
+from droidmace.emulator.adbd.events import (
     Event,
-    Role,
     StreamAccepted,
     StreamAcknowledged,
     StreamClosed,
@@ -123,9 +122,23 @@ class Daemon:
         assert self.ask(op="clear_faults") == {"ok": True}
 
 
+def _listening(path: Path | None) -> socket.socket:
+    if path is None:
+        return socket.create_server(("127.0.0.1", 0))
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    listener.listen()
+    return listener
+
+
 @contextlib.contextmanager
-def running_daemon(folder: Path, *, wrapper: tuple[str, ...] = (), **config) -> Iterator[Daemon]:
-    """Start a daemon in ``folder``; ``wrapper`` is put before its command line."""
+def running_daemon(
+    folder: Path, *, wrapper: tuple[str, ...] = (), listen_at: Path | None = None, **config
+) -> Iterator[Daemon]:
+    """Start a daemon in ``folder``; ``wrapper`` is put before its command line.
+
+    It listens on a loopback port, or on the Unix socket ``listen_at``.
+    """
     root = folder / "phone"
     root.mkdir(parents=True)
     settings = {
@@ -145,7 +158,7 @@ def running_daemon(folder: Path, *, wrapper: tuple[str, ...] = (), **config) -> 
     short = Path(tempfile.mkdtemp(prefix="adbd-"))
     try:
         with (
-            socket.create_server(("127.0.0.1", 0)) as listener,
+            _listening(listen_at) as listener,
             socket.socket(socket.AF_UNIX) as control,
             log.open("wb") as stderr,
         ):
@@ -167,12 +180,13 @@ def running_daemon(folder: Path, *, wrapper: tuple[str, ...] = (), **config) -> 
                 stdin=subprocess.DEVNULL,
                 stderr=stderr,
             )
-            port = listener.getsockname()[1]
+            port = listener.getsockname()[1] if listen_at is None else 0
         daemon = Daemon(process, root, port, short / "control", log)
         try:
             yield daemon
         finally:
-            process.terminate()
+            if process.poll() is None:
+                daemon.ask(op="shutdown")
             process.wait(timeout=DEADLINE_S)
         assert b"Traceback" not in log.read_bytes(), log.read_text()
     finally:

@@ -8,7 +8,7 @@ The layers, bottom up; each knows only those before it::
 
     errors       peer's fault or ours
     wire         bytes <-> packets                        sans-IO
-    connection   packets <-> streams, one state machine    sans-IO
+    connection   packets <-> streams, one state machine    sans-IO; says `events`
     shell_packets, sync_frames                             sans-IO: what travels inside a stream
     faults, link, stats, config                            values and counters
     transport    one TCP connection under asyncio

@@ -2,7 +2,7 @@
 
 It listens on sockets that it inherits, because its sandbox has no network of its own::
 
-    --listen-fd N     listening TCP socket, for adb
+    --listen-fd N     listening TCP or Unix socket, for adb
     --control-fd N    listening Unix socket, for whoever started the phone (optional)
     --config FILE     see config.py
     --shell FILE      instead of the configuration's; for use outside a sandbox
@@ -49,7 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.shell:
             config = dataclasses.replace(config, shell=options.shell)
         _keep_from_children()
-        listener = _inherited_socket(options.listen_fd, (socket.AF_INET, socket.AF_INET6))
+        listener = _inherited_socket(
+            options.listen_fd, (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
+        )
         control = None
         if options.control_fd is not None:
             control = _inherited_socket(options.control_fd, (socket.AF_UNIX,))

@@ -34,7 +34,8 @@ class DaemonConfig:
 
     ``banner_properties`` are shown by ``adb devices -l``; ``environment`` is what commands get
     (``TERM`` comes from the host); ``home`` is their working folder; ``sweep`` names the folders
-    in which abandoned pushes are cleared at the start.
+    in which abandoned pushes are cleared at the start; ``link_bytes_per_s`` is how fast the phone's
+    cable is when no fault slows it down (None: as fast as it goes).
     """
 
     banner_properties: Mapping[str, str] = field(default_factory=dict)
@@ -44,6 +45,7 @@ class DaemonConfig:
     home: str = "/"
     tmp_suffix: str = DEFAULT_TMP_SUFFIX
     sweep: tuple[str, ...] = ("/data/local/tmp", "/sdcard")
+    link_bytes_per_s: float | None = None
 
     def banner(self) -> bytes:
         """How the phone introduces itself in its CONNECT packet."""
@@ -76,6 +78,7 @@ def parse_config(value: object, *, where: str = "configuration") -> DaemonConfig
         "shell": _absolute_path,
         "home": _absolute_path,
         "tmp_suffix": _suffix,
+        "link_bytes_per_s": _rate,
     }
     fields: dict[str, Any] = {}
     for key, item in value.items():
@@ -111,6 +114,14 @@ def _absolute_path(item: object) -> str:
     if not isinstance(item, str) or not item.startswith("/"):
         raise ValueError("an absolute path is expected")
     return item
+
+
+def _rate(item: object) -> float | None:
+    if item is None:
+        return None
+    if isinstance(item, bool) or not isinstance(item, (int, float)) or not item >= 1:
+        raise ValueError("a number of at least 1, or null, is expected")
+    return float(item)
 
 
 def _suffix(item: object) -> str:

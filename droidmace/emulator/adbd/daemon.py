@@ -67,6 +67,7 @@ class Daemon:
         self._timers: set[asyncio.TimerHandle] = set()
         self._stopped = asyncio.Event()
         self._exit_code = EXIT_STOPPED
+        self.link.set_rate(config.link_bytes_per_s)
 
     async def run(self, listener: socket.socket, control: socket.socket | None = None) -> int:
         """Serve until told to stop; return the process's exit code.
@@ -117,7 +118,7 @@ class Daemon:
                 for peer in self._peers:
                     peer.freeze()
             case SlowLink(bytes_per_s=bytes_per_s):
-                self.link.set_rate(bytes_per_s)
+                self._set_link_rate(bytes_per_s)
 
     def clear_faults(self) -> None:
         """The phone is well again; hosts that it kept waiting may connect anew."""
@@ -126,7 +127,7 @@ class Daemon:
             timer.cancel()
         self._timers.clear()
         self.faults.clear()
-        self.link.set_rate(None)
+        self._set_link_rate(self._config.link_bytes_per_s)
         for peer in list(self._peers):
             peer.thaw()
             if not peer.is_online:
@@ -179,8 +180,13 @@ class Daemon:
         finally:
             del self._control[task]
 
+    def _set_link_rate(self, bytes_per_s: float | None) -> None:
+        self.link.set_rate(bytes_per_s)
+        for peer in self._peers:
+            peer.link_changed()
+
     def _command_started(self, command: str) -> None:
-        logger.debug("command: %.500s", command)
+        logger.debug("command: %.500r", command)
         due = self.faults.command_started(command)
         if due is not None:
             loop = asyncio.get_running_loop()

@@ -117,12 +117,10 @@ class Child:
             self._stdin = None
 
     def close_outputs(self) -> None:
-        """Nobody reads any more: on pipes, its next write fails with SIGPIPE."""
-        for fd in {self._stdout, self._stderr} - {None}:
-            if fd is not None and not self.pty:
-                os.close(fd)
-        if not self.pty:
-            self._stdout = self._stderr = None
+        """Nobody reads any more: its next write to a pipe fails with SIGPIPE."""
+        for _, fd in self.outputs():
+            os.close(fd)
+        self._stdout = self._stderr = None
 
     def close(self) -> None:
         """Close all descriptors; of a terminal, that hangs it up."""

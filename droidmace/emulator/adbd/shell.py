@@ -145,6 +145,7 @@ class _Session:
         the end of its input, and SIGPIPE should it print something.
         """
         if self._child.pty:
+            await _cancel(input_task)
             await self._child.hang_up()
             return
         self._child.close_outputs()

@@ -31,7 +31,11 @@ class Stats:
         _add(self._pulled_bytes, path, byte_count)
 
     def report(self, prefixes: Iterable[str] = ()) -> dict[str, object]:
-        """The counters as JSON values; per prefix, the bytes of all paths that start with it."""
+        """The counters as JSON values; per prefix, the bytes of all paths that start with it.
+
+        Content that moves through a command's input or output counts as ``stdin_bytes`` and
+        ``stdout_bytes``, not as pushed or pulled.
+        """
         return {
             "connections": self.connections,
             "commands": self.commands,
@@ -47,10 +51,6 @@ class Stats:
                     "pulled_bytes": _sum_below(self._pulled_bytes, prefix),
                 }
                 for prefix in prefixes
-            },
-            "paths": {
-                "pushed_bytes": dict(self._pushed_bytes),
-                "pulled_bytes": dict(self._pulled_bytes),
             },
         }
 

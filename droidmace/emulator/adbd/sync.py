@@ -94,7 +94,7 @@ class _Session:
         """The stream is over: a push that is not complete leaves nothing behind."""
         push, self._push = self._push, None
         if push is not None and push.file is not None:
-            logger.info("%s: push abandoned", push.path)
+            logger.info("%r: push abandoned", push.path)
             await _blocking(push.file.discard)
 
     async def _stat(self, request: StatRequest) -> None:
@@ -169,7 +169,7 @@ class _Session:
             self._stats.pushed_files += 1
             await self._stream.write(sync_frames.okay())
         else:
-            logger.info("push failed: %s", push.failure)
+            logger.info("push failed: %r", push.failure)
             await self._stream.write(sync_frames.fail(push.failure))
 
 

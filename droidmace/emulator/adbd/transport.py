@@ -10,20 +10,18 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from droidmace.emulator.adbd.connection import (
+from droidmace.emulator.adbd.connection import Connection, Role, State
+from droidmace.emulator.adbd.errors import RemoteProtocolError
+from droidmace.emulator.adbd.events import (
     AuthKind,
-    Connection,
     Event,
     PeerAuthenticated,
     PeerConnected,
-    Role,
-    State,
     StreamAcknowledged,
     StreamClosed,
     StreamData,
     StreamRequested,
 )
-from droidmace.emulator.adbd.errors import RemoteProtocolError
 from droidmace.emulator.adbd.faults import FaultState, Unplug
 from droidmace.emulator.adbd.link import Link
 from droidmace.emulator.adbd.stats import Stats
@@ -103,6 +101,12 @@ class Peer(asyncio.BufferedProtocol):
         self._release("frozen")
         self._pump()
 
+    def link_changed(self) -> None:
+        """The link has another rate: what waited for the old one waits no longer."""
+        self._cancel_timer("link in")
+        self._release("link")
+        self._pump()
+
     # -- for asyncio -----------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -140,7 +144,7 @@ class Peer(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Where asyncio receives into: straight into the current packet."""
-        return self._core.get_buffer()
+        return self._core.get_buffer()[: self._owner.link.slice_bytes]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Bytes came."""

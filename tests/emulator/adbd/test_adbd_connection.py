@@ -9,22 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from droidmace.emulator.adbd.connection import (
-    MAX_STREAMS,
+from droidmace.emulator.adbd.connection import MAX_STREAMS, Connection, Role, State
+from droidmace.emulator.adbd.errors import LocalProtocolError, RemoteProtocolError
+from droidmace.emulator.adbd.events import (
     AuthKind,
-    Connection,
     Event,
     PeerAuthenticated,
     PeerConnected,
-    Role,
-    State,
     StreamAccepted,
     StreamAcknowledged,
     StreamClosed,
     StreamData,
     StreamRequested,
 )
-from droidmace.emulator.adbd.errors import LocalProtocolError, RemoteProtocolError
 from droidmace.emulator.adbd.wire import (
     MAX_PAYLOAD_BYTES,
     VERSION_WITH_CHECKSUMS,

@@ -144,12 +144,13 @@ def test_configuration(tmp_path):
         "features": ["shell_v2"],
         "tmp_suffix": ".part",
         "sweep": [],
+        "link_bytes_per_s": 1e6,
     }
     path = tmp_path / "phone.json"
     path.write_text(json.dumps(value))
     config = read_config(path)
     assert config.banner() == b"device::ro.product.name=emu;ro.product.model=M 1;features=shell_v2"
-    assert config.home == "/data"
+    assert (config.home, config.link_bytes_per_s) == ("/data", 1e6)
     assert parse_config({}).features == FEATURES
 
 
@@ -162,6 +163,7 @@ def test_configuration(tmp_path):
         ({"environment": {"A": 1}}, "environment"),
         ({"features": "shell_v2"}, "features"),
         ({"tmp_suffix": "a/b"}, "tmp_suffix"),
+        ({"link_bytes_per_s": 0}, "link_bytes_per_s"),
         ({"banner_properties": {"a": "b;features=evil"}}, "banner_properties"),
         ({"banner_properties": {"a": "b" * 5000}}, "banner"),
     ],
@@ -196,6 +198,7 @@ def test_stats_stay_bounded():
     stats = Stats()
     for number in range(10_100):
         stats.add_pushed(f"/{number}", 1)
-    report = stats.report()
+    report = stats.report(["/1", "/10050"])
     assert report["pushed_bytes"] == 10_100
-    assert len(report["paths"]["pushed_bytes"]) == 10_001
+    assert report["prefixes"]["/1"]["pushed_bytes"] == 1111
+    assert report["prefixes"]["/10050"]["pushed_bytes"] == 0, "beyond what is remembered by path"
