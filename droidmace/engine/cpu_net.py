@@ -225,7 +225,8 @@ _ARITHMETIC: dict[EltwiseType, Callable[[Array, Array], Array]] = {
 
 def _activation(op: OperatorDef, inputs: list[Constant]) -> Array:
     if op.str_arg("activation") == "PRELU":
-        return np.maximum(inputs[0], 0) + inputs[1].reshape(-1) * np.minimum(inputs[0], 0)
+        slope = inputs[1].reshape(-1)
+        return np.asarray(np.maximum(inputs[0], 0) + slope * np.minimum(inputs[0], 0))
     return _activate(op, inputs[0])
 
 

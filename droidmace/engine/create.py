@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from droidmace.engine.attributes import OUT_OF_RESOURCES
 from droidmace.engine.flags import Flags
 from droidmace.engine.macelog import MaceLog, format_vector
 from droidmace.engine.model import Model, load_model
@@ -15,6 +16,7 @@ from droidmace.errors import EngineError, FormatError
 from droidmace.formats.netdef import DeviceType, parse_model
 
 _SERIAL_ENGINE = "libmace/engines/serial_engine.cc"
+_WRAPPER = "runtimes/opencl/core/opencl_wrapper.cc"
 _DEFAULT_STORAGE = "/data/local/tmp/mace_run/interior"
 
 
@@ -59,13 +61,16 @@ def create_net(request: EngineRequest) -> Net:
 
 
 def _gpu_net(model: Model, request: EngineRequest) -> Net:
-    # a CPU model needs no OpenCL, not even to be imported
-    from droidmace.engine.gpu_net import GpuNet
-    from droidmace.engine.opencl.device import open_device
-    from droidmace.engine.opencl.program import ProgramLibrary, ProgramPaths
-    from droidmace.engine.opencl.runtime import Gpu
-
     environ, flags, tuner, log = request.environ, request.flags, request.tuner, request.log
+    try:
+        # a CPU model needs no OpenCL, not even to be imported
+        from droidmace.engine.gpu_net import GpuNet
+        from droidmace.engine.opencl.device import open_device
+        from droidmace.engine.opencl.program import ProgramLibrary, ProgramPaths
+        from droidmace.engine.opencl.runtime import Gpu
+    except ImportError as exc:
+        log.error(f"{_WRAPPER}:348", f"Failed to load OpenCL library: {exc}")
+        raise EngineError(OUT_OF_RESOURCES, details=str(exc)) from exc
     profiling = tuner.is_tuning or environ.get("MACE_OPENCL_PROFILING") == "1"
     device = open_device(log, environ, profiling=profiling)
     paths = ProgramPaths(

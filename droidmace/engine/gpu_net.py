@@ -79,18 +79,14 @@ class GpuNet(Net):
         shapes = {name: value.shape for name, value in inputs.items()}
         if shapes != self._input_shapes:
             self._plan_again(shapes)
-        queue = self._gpu.device.queue
-        copies = [
-            cl.enqueue_copy(queue, self._input_buffers[name], value, is_blocking=False)
-            for name, value in inputs.items()
-        ]
+        for name, value in inputs.items():
+            self._gpu.upload(self._input_buffers[name], value)
         ran = [(step, self._run_step(step)) for step in self._steps]
         outputs = {
             name: np.empty(shape, np.float32) for name, (_, shape) in self._output_buffers.items()
         }
         for name, value in outputs.items():
-            buffer = self._output_buffers[name][0]
-            copies.append(cl.enqueue_copy(queue, value, buffer, is_blocking=False))
+            self._gpu.download(value, self._output_buffers[name][0])
         self._gpu.finish()
         self._gpu.programs.save()
         if timings is not None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import signal
 from collections.abc import Callable, Mapping
 from typing import NoReturn
 
@@ -49,12 +50,12 @@ class MaceLog:
         *,
         minimum: str = "I",
         verbosity: int = 0,
-        abort: Callable[[], NoReturn] = os.abort,
+        abort: Callable[[], NoReturn] | None = None,
     ) -> None:
         self._stream = stream
         self._levels = _LEVELS[_LEVELS.index(minimum) :]
         self._verbosity = verbosity if minimum == "I" else -1
-        self._abort = abort
+        self._abort = abort or abort_process
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str], stream: StdioStream) -> MaceLog:
@@ -103,6 +104,12 @@ class MaceLog:
     def _line(self, level: str, where: str, text: str) -> None:
         if level in self._levels:
             self._stream.write(f"{level} mace/{where}] {text}\n")
+
+
+def abort_process() -> NoReturn:
+    """C's ``abort``, without the say of handlers that OpenCL drivers install for its signal."""
+    signal.signal(signal.SIGABRT, signal.SIG_DFL)
+    os.abort()
 
 
 def atoi(text: str) -> int:

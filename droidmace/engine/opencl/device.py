@@ -5,8 +5,10 @@ Source of the rules: ``mace/runtimes/opencl/core/opencl_executor.cc``.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,10 +62,10 @@ def open_device(log: MaceLog, environ: Mapping[str, str], *, profiling: bool) ->
     )
     log.vlog(1, f"{_EXECUTOR}:441", f"Using platform: {identity.platform_info}")
     log.vlog(1, f"{_EXECUTOR}:613", f"Using device: {says['device_name']}")
-    properties = cl.command_queue_properties.PROFILING_ENABLE if profiling else 0
+    timed = (cl.command_queue_properties.PROFILING_ENABLE,) if profiling else ()
     try:
         context = cl.Context([device])
-        queue = cl.CommandQueue(context, device, properties)
+        queue = cl.CommandQueue(context, device, *timed)
     except cl.Error as exc:
         log.error(f"{_EXECUTOR}:488", f"Failed to create OpenCL Context: {describe_error(exc)}")
         raise EngineError(OUT_OF_RESOURCES, details=str(exc)) from exc
@@ -84,26 +86,36 @@ def open_device(log: MaceLog, environ: Mapping[str, str], *, profiling: bool) ->
 
 def describe_error(error: cl.Error) -> str:
     """The error's OpenCL name, e.g. ``CL_INVALID_BINARY``."""
-    name = cl.status_code.to_string(error.code, "%d")
-    return f"CL_{name}"
+    return f"CL_{_status_names().get(error.code, error.code)}"
+
+
+@functools.cache
+def _status_names() -> dict[int, str]:
+    names = (name for name in dir(cl.status_code) if name.isupper())
+    return {int(getattr(cl.status_code, name)): name for name in names}
 
 
 def _find_device(log: MaceLog) -> cl.Device:
-    try:
-        devices = [device for platform in cl.get_platforms() for device in platform.get_devices()]
-    except cl.Error as exc:
-        devices, reason = [], exc
-    else:
-        reason = None
+    devices = list(_all_devices())
     if not devices:
         log.error(
             _NOT_LOADED_AT,
             "Failed to load OpenCL library, please make sure there exists OpenCL library on your"
             " device, and your APP have right to access the library.",
         )
-        raise EngineError(OUT_OF_RESOURCES, details="no OpenCL driver") from reason
-    gpus = [device for device in devices if device.type & cl.device_type.GPU]
-    return (gpus or devices)[0]
+        raise EngineError(OUT_OF_RESOURCES, details="no OpenCL driver")
+    return next((device for device in devices if device.type & cl.device_type.GPU), devices[0])
+
+
+def _all_devices() -> Iterator[cl.Device]:
+    """Every device of every platform; a platform that cannot list its devices has none."""
+    try:
+        platforms = cl.get_platforms()
+    except cl.Error:
+        return
+    for platform in platforms:
+        with contextlib.suppress(cl.Error):
+            yield from platform.get_devices()
 
 
 def _what_the_driver_says(device: cl.Device) -> dict[str, str]:

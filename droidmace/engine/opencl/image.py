@@ -116,7 +116,7 @@ class WeightImages:
         self._tensors = tensors
         self._half = half
         self._images: dict[tuple[str, str], cl.Image] = {}
-        self._pending: list[object] = []
+        self._pending: list[Dispatch] = []
 
     def __contains__(self, name: object) -> bool:
         return name in self._tensors
@@ -186,7 +186,7 @@ class WeightImages:
         values = np.ascontiguousarray(self.array(name))
         image = allocate_image(device, size, half=self._half)
         buffer = allocate_buffer(device, max(values.nbytes, 4))
-        copied = cl.enqueue_copy(device.queue, buffer, values, is_blocking=False)
+        self._gpu.upload(buffer, values)
         dispatch = self._gpu.bind(
             _TRANSFORMS,
             kernel,
@@ -197,7 +197,7 @@ class WeightImages:
             rule=filter_2d if kernel == "filter_buffer_to_image" else row_2d,
         )
         self._gpu.run(dispatch)
-        self._pending += (values, copied, dispatch)
+        self._pending.append(dispatch)
         return image
 
 

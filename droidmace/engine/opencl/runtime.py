@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyopencl as cl
@@ -76,6 +77,7 @@ class Gpu:
         self._limit_kernel_time = limit_kernel_time
         self._window = tuner.queue_window_size
         self._queued = 0
+        self._copies: list[object] = []
 
     def bind(
         self,
@@ -122,12 +124,34 @@ class Gpu:
         except cl.Error as exc:
             raise self._failed(exc, 288) from exc
 
+    def upload(self, buffer: cl.Buffer, values: np.ndarray[Any, Any]) -> None:
+        """Copy ``values`` to the device without waiting. Raises ``EngineError``."""
+        queue = self.device.queue
+        try:
+            event = cl.enqueue_copy(queue, buffer, values, is_blocking=False)
+        except cl.Error as exc:
+            raise self._failed(exc, 288) from exc
+        self._copies.append((event, values))  # host memory must outlive the copy
+
+    def download(self, values: np.ndarray[Any, Any], buffer: cl.Buffer) -> None:
+        """Copy a buffer into ``values``, which are right after :meth:`finish`.
+
+        Raises ``EngineError``.
+        """
+        queue = self.device.queue
+        try:
+            event = cl.enqueue_copy(queue, values, buffer, is_blocking=False)
+        except cl.Error as exc:
+            raise self._failed(exc, 288) from exc
+        self._copies.append((event, values))
+
     def finish(self) -> None:
         """Wait until the device has nothing left to do. Raises ``EngineError``."""
         try:
             self.device.queue.finish()
         except cl.Error as exc:
             raise self._failed(exc, 288) from exc
+        self._copies.clear()
 
     def _failed(self, error: cl.Error, line: int) -> EngineError:
         self.log.error(f"{_HELPER}:{line}", f"error: {describe_error(error)}")
