@@ -121,6 +121,9 @@ class AdbServer:
     def connect(self, serial: str, *, timeout_s: float) -> None:
         """Connect a phone and wait until it is usable. Raises ``EmulatorError`` if it is not."""
         deadline = time.monotonic() + timeout_s
+        if self.states().get(serial) == "offline":
+            # A server that lost the phone retries at its own pace, which can take 10 s.
+            self.disconnect(serial)
         # adb says "connected to" or "already connected to"; a failure has exit code 0, too.
         said = self.call("connect", serial, timeout_s=timeout_s)
         if "connected to" not in said:
@@ -137,5 +140,5 @@ class AdbServer:
 
     def disconnect(self, serial: str) -> None:
         """Forget a phone, so that it is not listed as offline."""
-        if self.is_running():
+        if serial and self.is_running():  # without a serial adb would disconnect everything
             self.call("disconnect", serial)

@@ -20,6 +20,8 @@ from droidmace.emulator.sandbox import sandbox_arguments
 
 REBOOT_EXIT_CODE = 75
 """Exit code of daemon and sandbox that asks for a reboot (EX_TEMPFAIL of sysexits.h)."""
+BOOT_TIMEOUT_S = 30.0
+STOP_TIMEOUT_S = 15.0
 KILL_TIMEOUT_S = 10.0
 
 _SECTOR_BYTES = 512
@@ -74,6 +76,7 @@ class Boot:
                     "--control-fd", str(control.fileno()), "--config", rom.DAEMON_CONFIG,
                 ],
                 stdin=subprocess.DEVNULL,
+                env={},  # the phone can read the environment of its process 1
                 pass_fds=(*inherited, arguments_fd, info_write),
             )  # fmt: skip
             os.close(info_write)

@@ -16,7 +16,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import socket
@@ -137,6 +136,8 @@ class PhoneFolder:
 
     def is_locked(self) -> bool:
         """Whether a supervisor is alive. The kernel frees the lock however it ended."""
+        import fcntl  # not on Windows, where host commands import this module
+
         try:
             descriptor = os.open(self.lock_file, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -188,26 +189,24 @@ class PhoneFolder:
 @contextmanager
 def exclusive_lock(path: Path, *, timeout_s: float | None = None) -> Iterator[None]:
     """Hold an exclusive lock on a file. Raises ``BlockingIOError`` if others hold it too long."""
+    import fcntl  # not on Windows, where host commands import this module
+
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + (timeout_s or 0.0)
     try:
         if timeout_s is None:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        else:
-            _lock_within(descriptor, timeout_s)
+        while timeout_s is not None:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_LOCK_POLL_S)
         yield
     finally:
         os.close(descriptor)
-
-
-def _lock_within(descriptor: int, timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(_LOCK_POLL_S)
 
 
 def _read(path: Path, kind: type[_Record]) -> _Record | None:

@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -26,12 +26,11 @@ from pathlib import Path
 
 from droidmace.emulator import rom
 from droidmace.emulator.adb_server import AdbServer, default_port
-from droidmace.emulator.boot import KILL_TIMEOUT_S
+from droidmace.emulator.boot import BOOT_TIMEOUT_S, KILL_TIMEOUT_S, STOP_TIMEOUT_S
 from droidmace.emulator.control import request
 from droidmace.emulator.folder import PhoneFolder, PhoneRecord, exclusive_lock
 from droidmace.emulator.opencl_drivers import NO_DRIVER, find_driver
 from droidmace.emulator.profile import parse_profile, read_profile_data, with_overrides
-from droidmace.emulator.supervisor import BOOT_TIMEOUT_S, STOP_TIMEOUT_S
 from droidmace.errors import ConfigError, EmulatorError
 
 ROOT_VARIABLE = "DROIDMACE_PHONES_DIR"
@@ -71,7 +70,8 @@ class Phone:
         return PhoneFolder(self.folder)
 
     @property
-    def _server(self) -> AdbServer:
+    def adb_server(self) -> AdbServer:
+        """The adb server that the phone is connected to."""
         return AdbServer(self.adb_server_port, self.folder.parent / _ADB_HOME)
 
     def control(
@@ -121,7 +121,7 @@ class Phone:
 
     def wait_for_adb(self, *, timeout_s: float = 30.0) -> None:
         """Connect again, and wait until adb lists the phone as ``device``."""
-        self._server.connect(self.serial, timeout_s=timeout_s)
+        self.adb_server.connect(self.serial, timeout_s=timeout_s)
 
     def _boots(self) -> int:
         run = self._folder.read_run()
@@ -233,6 +233,17 @@ def list_phones() -> list[Phone]:
         return []
     names = sorted(path.parent.name for path in root.glob("*/phone.json"))
     return [get_phone(name) for name in names]
+
+
+def adb_states(phones: Iterable[Phone]) -> dict[str, str]:
+    """Name to adb's word for the state, of the running phones that their adb server lists."""
+    running = [phone for phone in phones if phone.state is PhoneState.RUNNING]
+    states = {server: server.states() for server in {phone.adb_server for phone in running}}
+    return {
+        phone.name: states[phone.adb_server][phone.serial]
+        for phone in running
+        if phone.serial in states[phone.adb_server]
+    }
 
 
 def get_phone(name: str) -> Phone:

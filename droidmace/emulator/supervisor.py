@@ -23,13 +23,10 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from droidmace.emulator.boot import REBOOT_EXIT_CODE, Boot, BootPlan
+from droidmace.emulator.boot import BOOT_TIMEOUT_S, REBOOT_EXIT_CODE, STOP_TIMEOUT_S, Boot, BootPlan
 from droidmace.emulator.control import request
 from droidmace.emulator.folder import PhoneFolder, RunRecord, exclusive_lock
 from droidmace.errors import DroidmaceError, EmulatorError
-
-BOOT_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 15.0
 
 _PING_TIMEOUT_S = 0.5
 _LOCK_TIMEOUT_S = 1.0  # whoever asks whether the phone runs holds the lock for a moment

@@ -1,0 +1,92 @@
+"""``droidmace phone``, as a user types it: a process of its own, its exit code and its words."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from droidmace.cli import phone as phone_cli
+from droidmace.emulator import manager
+from droidmace.emulator.manager import PhoneState
+from droidmace.errors import DroidmaceError
+
+if TYPE_CHECKING:
+    from conftest import PhoneLab
+
+
+def phone_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "droidmace", "phone", *arguments],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_from_start_to_delete(phone_lab: PhoneLab) -> None:
+    started = phone_command(
+        "start", "cli", "--profile", "mali", "--driver", "none", "--json",
+        "--set", "model=Set Here", "--set", "battery.level=50",
+    )  # fmt: skip
+    try:
+        assert started.returncode == 0, started.stderr
+        [record] = json.loads(started.stdout)
+        assert record["name"] == "cli"
+        assert record["state"] == "running"
+        assert record["adb_state"] == "device"
+        # The command has ended; the phone lives on.
+        phone = manager.get_phone("cli")
+        assert phone.serial == record["serial"]
+        assert phone_lab.output(phone, "getprop ro.product.model") == "Set Here"
+
+        said = phone_command("shell", "cli", "dumpsys battery | grep level; exit 4")
+        assert (said.stdout.strip(), said.returncode) == ("level: 50", 4)
+        assert phone_command("fault", "cli", "low-battery", "level=2").returncode == 0
+        assert phone_command("fault", "cli", "hot", "temperature_c=99").returncode == 0
+        seen = phone_lab.output(phone, "dumpsys battery; cat /sys/class/thermal/*/temp")
+        assert "level: 2\n" in seen
+        assert "99000" in seen.splitlines()
+        wrong = phone_command("fault", "cli", "unplug", "colour=red")
+        assert wrong.returncode == 2
+        assert "colour" in wrong.stderr
+
+        listed = phone_command("list")
+        line = next(line for line in listed.stdout.splitlines() if line.split()[:1] == ["cli"])
+        assert line.split()[:5] == ["cli", phone.serial, "mali", "running", "device"]
+        assert str(phone.folder) in line
+        assert phone_command("stop", "cli").stdout == "cli is off\n"
+        assert manager.get_phone("cli").state is PhoneState.STOPPED
+    finally:
+        assert phone_command("delete", "cli").returncode == 0
+    assert "cli" not in [phone.name for phone in manager.list_phones()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["start", "--profile", "nokia"], "no phone profile 'nokia'"),
+        (["start", "--driver", "quantum"], "no OpenCL driver 'quantum'"),
+        (["start", "--abi", "mips"], "expected a list of some of"),
+        (["start", "--storage", "lots"], "a size such as 64M or 2G"),
+        (["start", "--set", "model"], "expected KEY=VALUE"),
+        (["start", "one", "--count", "2"], "a name is for one phone"),
+        (["stop"], "which phone?"),
+        (["stop", "nobody"], "there is no emulated phone 'nobody'"),
+        (["fault", "nobody", "hot"], "there is no emulated phone 'nobody'"),
+        (["shell", "nobody"], "there is no emulated phone 'nobody'"),
+    ],
+)
+def test_mistakes_are_answered(phone_lab: PhoneLab, arguments: list[str], words: str) -> None:
+    app = typer.Typer()
+    phone_cli.register(app)
+    result = CliRunner().invoke(app, ["phone", *arguments])
+    assert isinstance(result.exception, DroidmaceError)
+    assert words in result.exception.message
