@@ -26,7 +26,7 @@ section uptime
 cat /proc/uptime 2>/dev/null
 
 section gles
-limited dumpsys SurfaceFlinger 2>/dev/null | grep -m 1 GLES
+limited dumpsys SurfaceFlinger 2>/dev/null | grep -m 1 '^ *GLES:'
 
 section gpu_model
 cat /sys/class/kgsl/kgsl-3d0/gpu_model 2>/dev/null

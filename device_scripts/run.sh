@@ -76,6 +76,7 @@ echo $$ >"$state/pid" || unusable "cannot write to $folder"
 reason=exited
 child=
 watchdog=
+killer=
 
 kill_slowly() {
   kill -TERM "$1"
@@ -85,7 +86,13 @@ kill_slowly() {
 
 stop() {
   reason=stopped
-  if [ -n "$child" ]; then kill_slowly "$child" >/dev/null 2>&1 & fi
+  if [ -z "$child" ] || [ -n "$killer" ]; then return; fi
+  # Its output must not be ours: who reads that waits until the last process has closed it.
+  (
+    exec >/dev/null 2>&1
+    kill_slowly "$child"
+  ) &
+  killer=$!
 }
 trap stop HUP INT TERM
 
@@ -118,6 +125,8 @@ while kill -0 "$child" 2>/dev/null; do
   status=$?
 done
 kill -TERM "$watchdog" 2>/dev/null
+# It must not meet a later process of the same id.
+if [ -n "$killer" ]; then kill -KILL "$killer" 2>/dev/null; fi
 
 if [ -e "$state/timeout" ]; then reason=timeout; fi
 rm -rf "$state"
