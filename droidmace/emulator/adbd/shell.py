@@ -141,8 +141,10 @@ class _Session:
     async def _let_go(self, input_task: asyncio.Task[None]) -> None:
         """The host is gone.
 
-        A terminal hangs up. A command on pipes runs on, as it does under Android's adbd: it meets
-        the end of its input, and SIGPIPE should it print something.
+        A terminal hangs up. A command on pipes runs on and holds the phone's resources: it meets
+        the end of its input, and SIGPIPE should it print something. (Android's adbd also sends
+        SIGHUP to the shell, and to nothing that the shell started; a host must cope with the
+        survivors either way.)
         """
         if self._child.pty:
             await _cancel(input_task)
