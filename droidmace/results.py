@@ -6,6 +6,7 @@ otherwise; a failed check is a value of this module, not an exception.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -161,6 +162,13 @@ class PhaseNote:
     finished: bool = False
 
 
+def _ratio_document(ratio: tuple[float, float, float]) -> dict[str, float | None]:
+    """A ratio for JSON, which has no infinity: the ends of an unknown interval are null."""
+    median, low, high = ratio
+    known = math.isfinite(high)
+    return {"median": median, "low": low if known else None, "high": high if known else None}
+
+
 @dataclass(frozen=True, slots=True)
 class TuneResult:
     """Everything one phone's tuning run found out about one model.
@@ -228,8 +236,8 @@ class TuneResult:
                 "untuned": median(self.untuned_run_ms),
                 "tuned": median(self.tuned_run_ms),
             },
-            "latency_ratio": dict(zip(("median", "low", "high"), self.latency_ratio, strict=True)),
-            "startup_ratio": dict(zip(("median", "low", "high"), self.startup_ratio, strict=True)),
+            "latency_ratio": _ratio_document(self.latency_ratio),
+            "startup_ratio": _ratio_document(self.startup_ratio),
             "top1": {
                 "reference": self.accuracy.reference,
                 "untuned": self.accuracy.untuned,

@@ -31,8 +31,8 @@ class PhoneLab:
 
     @property
     def environment(self) -> dict[str, str]:
-        """This process's environment, which is private to the session already."""
-        return dict(os.environ)
+        """This process's environment, private to the session already, with this lab's server."""
+        return os.environ | {"ANDROID_ADB_SERVER_PORT": str(self.adb_port)}
 
     def run_adb(
         self, *arguments: str, timeout_s: float = ADB_TIMEOUT_S

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from droidmace.config import ModelConfig, TuneConfig
 from droidmace.devices.base import Device
 from droidmace.errors import DeviceStorageError, MaceRunCrashError, MaceRunOutputError
-from droidmace.macerun.events import OutputLine
+from droidmace.macerun.events import KernelTuned, OutputLine
 from droidmace.macerun.invocation import CACHE_FILE_NAME, Invocation, TensorArg
 from droidmace.macerun.session import MaceRunSession
 from droidmace.results import MaceRunResult, RunTimes
@@ -158,7 +158,7 @@ class Measurer:
 
         def on_line(line: OutputLine) -> None:
             nonlocal found
-            if "Tuning " in line.text and " result: " in line.text:
+            if isinstance(line.event, KernelTuned):
                 found += 1
                 progress(f"{found} kernels tuned", found, 0)
 

@@ -1,0 +1,125 @@
+"""Several phones at once, and what one of them cannot do to the others."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from droidmace.bundle.reader import read_bundle
+from droidmace.emulator.manager import Phone
+from tests.conftest import PhoneLab
+from tests.e2e.conftest import BRIEF, FASHION, Droidmace
+
+
+@pytest.fixture
+def adb_port() -> int:
+    """A port for an adb server of the test's own: its phones are all that ``--all`` means."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def three_phones(start_phone: Callable[..., Phone], adb_port: int) -> list[Phone]:
+    return [
+        start_phone("one", "adreno", driver="intel", adb_port=adb_port),
+        start_phone("two", "mali", driver="intel", adb_port=adb_port),
+        start_phone("three", "adreno", driver="intel", adb_port=adb_port),
+    ]
+
+
+def test_a_phone_that_is_unplugged_half_way_stops_no_other(
+    droidmace: Droidmace, three_phones: list[Phone], adb_port: int, tmp_path: Path
+) -> None:
+    lost = three_phones[1]
+    lost.fault({"kind": "unplug", "on_command": "MACE_TUNING=1", "refuse": True})
+    done = droidmace(
+        "tune", "--all", "--adb-port", adb_port, "-c", FASHION, "--out", tmp_path, "--json", "--limit", 50, *BRIEF
+    )
+    assert done.code == 1, done.stderr
+    by_serial = {document["serial"]: document for document in done.document}
+    assert {phone.serial for phone in three_phones} == set(by_serial)
+    for phone in three_phones:
+        document = by_serial[phone.serial]
+        if phone is lost:
+            assert document["error"]["phase"] == "tune"
+            assert document["error"]["message"]
+            assert document["error"]["hint"]
+        else:
+            bundle = read_bundle(Path(document["bundle"]))
+            assert bundle.results["serial"] == phone.serial
+    serials = [read_bundle(path).results["serial"] for path in tmp_path.iterdir()]
+    assert lost.serial not in serials
+    assert len(serials) == 2
+
+
+def test_the_summary_names_the_phone_that_failed(
+    droidmace: Droidmace, three_phones: list[Phone], adb_port: int, tmp_path: Path
+) -> None:
+    three_phones[0].fault({"kind": "unplug", "on_command": "sha256sum", "refuse": True})
+    done = droidmace(
+        "tune", "--all", "--adb-port", adb_port, "-c", FASHION, "--out", tmp_path, "--limit", 20, *BRIEF
+    )
+    assert done.code == 1, done.stderr
+    assert "failed during push" in done.stdout
+    assert three_phones[0].serial in done.stdout
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_ctrl_c_stops_the_remote_process_and_gives_the_phone_back(
+    start_phone: Callable[..., Phone],
+    phone_lab: PhoneLab,
+    adb_port: int,
+    tmp_path: Path,
+    every: bool,
+) -> None:
+    phone = start_phone("interrupted", "adreno", driver="intel", adb_port=adb_port)
+    lab = replace(phone_lab, adb_port=adb_port)
+    which = ["--all"] if every else ["--serial", phone.serial]
+    running = subprocess.Popen(
+        [sys.executable, "-m", "droidmace", "tune", *which, "--adb-port", str(adb_port), "-c", str(FASHION),
+         "--out", str(tmp_path), "--rounds", "100000", "--limit", "20"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=phone_lab.environment,
+    )
+    assert running.stdout is not None
+    for line in running.stdout:
+        if phone.serial in line and "✓ startup" in line:
+            break
+    # The latency processes of 100,000 rounds are next: they run for minutes.
+    wait_until_running(lab, phone)
+    os.kill(running.pid, signal.SIGINT)
+    assert running.wait(timeout=60) == 130
+    assert "engine" not in lab.output(phone, "ps -A -o ARGS")
+    assert lab.shell(phone, "ls -d /data/local/tmp/mace_run.lock").returncode != 0
+    assert not any(tmp_path.iterdir())
+
+
+def wait_until_running(lab: PhoneLab, phone: Phone) -> None:
+    """Return as soon as mace_run is at its rounds on the phone."""
+    script = "until ps -A -o ARGS | grep -q '[-]-round=100000'; do sleep 0.05; done"
+    assert lab.shell(phone, script).returncode == 0
+
+
+def test_emulate_starts_tunes_and_stops(
+    droidmace: Droidmace, phone_lab: PhoneLab, tmp_path: Path
+) -> None:
+    done = droidmace(
+        "tune", "--emulate", 1, "-c", FASHION, "--out", tmp_path, "--limit", 20, "--json", *BRIEF
+    )
+    assert done.code == 0, done.stderr
+    assert read_bundle(Path(done.document["bundle"])).results["serial"] == done.document["serial"]
+    listed = json.loads(droidmace("phone", "list", "--json").stdout)
+    states = {phone["name"]: phone["state"] for phone in listed}
+    assert states["tune-1"] == "stopped"

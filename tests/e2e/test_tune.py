@@ -1,0 +1,146 @@
+"""The main job on emulated phones of both kinds, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from droidmace.bundle.reader import read_bundle
+from droidmace.emulator.manager import Phone
+from droidmace.formats.compiled_program import CompiledProgram
+from droidmace.formats.tuned_parameters import TunedParameters
+from droidmace.validation.dataset import load_labelled_images
+from tests.conftest import PhoneLab
+from tests.e2e.conftest import BRIEF, FASHION, ROOT, Done, Droidmace
+
+EXAMPLE = ROOT / "examples" / "fashion_mnist"
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A phone that was tuned, and the bundle that came of it."""
+
+    phone: Phone
+    document: dict[str, Any]
+    bundle: Path
+
+
+def tune(droidmace: Droidmace, phone: Phone, out: Path) -> Tuned:
+    done = droidmace("tune", "--serial", phone.serial, "-c", FASHION, "--out", out, "--json", *BRIEF)
+    assert done.code == 0, done.stderr
+    return Tuned(phone, done.document, Path(done.document["bundle"]))
+
+
+@pytest.fixture(scope="module")
+def adreno(
+    droidmace: Droidmace, adreno_phone: Phone, tmp_path_factory: pytest.TempPathFactory
+) -> Tuned:
+    return tune(droidmace, adreno_phone, tmp_path_factory.mktemp("adreno"))
+
+
+@pytest.fixture(scope="module")
+def mali(
+    droidmace: Droidmace, mali_phone: Phone, tmp_path_factory: pytest.TempPathFactory
+) -> Tuned:
+    return tune(droidmace, mali_phone, tmp_path_factory.mktemp("mali"))
+
+
+@pytest.fixture(params=["adreno", "mali"])
+def tuned(request: pytest.FixtureRequest) -> Tuned:
+    return request.getfixturevalue(request.param)
+
+
+def test_the_document_tells_what_was_found(tuned: Tuned) -> None:
+    document = tuned.document
+    assert document["serial"] == tuned.phone.serial
+    assert document["model"] == "fashion_mnist"
+    assert document["verdict"] in {"ship", "params-only", "program-only", "nothing"}
+    assert document["reasons"]
+    for figure in ("init_ms", "warmup_ms"):
+        assert document[figure]["cold"] > 0
+        assert document[figure]["warm"] > 0
+    assert document["run_ms"]["untuned"] > 0
+    assert document["run_ms"]["tuned"] > 0
+    assert len(document["raw_samples"]["untuned_run_ms"]) == 2
+    assert document["programs"] == document["programs_from_cache"] > 5
+    assert document["tuned_entries"] > 10
+    assert document["pushed_model_bytes"] > 200_000
+
+
+def test_the_bundle_holds_what_the_issue_of_a_bundle_is(tuned: Tuned) -> None:
+    device = tuned.document["device"]
+    tail = f"{device['device_name']}.{device['soc']}.bin"
+    program = tuned.bundle / f"fashion_mnist_compiled_opencl_kernel.{tail}"
+    parameters = tuned.bundle / f"fashion_mnist_tuned_opencl_parameter.{tail}"
+    assert sorted(path.name for path in tuned.bundle.iterdir()) == sorted(
+        [program.name, parameters.name, "manifest.json", "results.json"]
+    )
+    parsed = CompiledProgram.parse(program.read_bytes())
+    assert parsed.platform_info == tuned.document["platform_info"]
+    assert len(parsed.programs) == tuned.document["programs"]
+    entries = TunedParameters.parse(parameters.read_bytes()).entries
+    assert any(key.startswith("conv2d_1x1_opencl_kernel_") for key in entries)
+    assert json.loads((tuned.bundle / "results.json").read_text()) == tuned.document
+    manifest = read_bundle(tuned.bundle).manifest
+    assert manifest.device.device_name == device["device_name"]
+    assert manifest.mace_version == tuned.document["mace_version"]
+
+
+def test_the_tuned_phone_answers_like_onnxruntime_label_for_label(tuned: Tuned) -> None:
+    assert tuned.document["samples"] == 1000
+    assert tuned.document["agreement"] >= 0.999
+    # Counted once more, with nothing of droidmace's own accuracy code.
+    images = load_labelled_images(
+        EXAMPLE / "t10k-first1000-images-idx3-ubyte.gz",
+        EXAMPLE / "t10k-first1000-labels-idx1-ubyte.gz",
+    )
+    session = onnxruntime.InferenceSession(EXAMPLE / "fashion_mnist.onnx")
+    right = sum(
+        int(np.argmax(session.run(None, {"image": image[None, None] / np.float32(255)})[0]))
+        == label
+        for image, label in zip(images.images.astype(np.float32), images.labels, strict=True)
+    )
+    assert tuned.document["top1"]["reference"] == right / 1000
+    assert abs(tuned.document["top1"]["tuned"] - right / 1000) <= 0.001
+
+
+def test_a_second_run_pushes_no_byte_of_the_model(
+    droidmace: Droidmace, adreno: Tuned, tmp_path: Path
+) -> None:
+    again = tune(droidmace, adreno.phone, tmp_path)
+    assert again.document["pushed_model_bytes"] == 0
+    assert again.document["pushed_bytes"] == 0
+
+
+def test_nothing_is_left_running_or_locked(phone_lab: PhoneLab, tuned: Tuned) -> None:
+    assert "mace_run" not in phone_lab.output(tuned.phone, "ps -A -o ARGS")
+    assert phone_lab.shell(tuned.phone, "ls -d /data/local/tmp/mace_run.lock").returncode != 0
+
+
+def test_inspect_reads_every_file_of_a_bundle(droidmace: Droidmace, tuned: Tuned) -> None:
+    for path in [*tuned.bundle.iterdir(), tuned.bundle]:
+        if path.name == "results.json":
+            continue
+        done = droidmace("inspect", path, "--json")
+        assert done.code == 0, done.stderr
+        assert done.document
+    done: Done = droidmace("inspect", next(tuned.bundle.glob("*_compiled_*")))
+    assert "conv_2d" in done.stdout
+
+
+def test_devices_shows_the_phones(
+    droidmace: Droidmace, adreno: Tuned, mali: Tuned, start_phone: Callable[..., Phone]
+) -> None:
+    done = droidmace("devices", "--json")
+    assert done.code == 0, done.stderr
+    text = done.stdout
+    for one in (adreno, mali):
+        assert one.phone.serial in text
+        assert one.document["device"]["soc"] in text
