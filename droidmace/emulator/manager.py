@@ -108,24 +108,30 @@ class Phone:
         """Let the phone die as if its power failed: nothing is saved, ``list`` says crashed."""
         _kill(self._folder)
 
+    @property
+    def boots(self) -> int:
+        """How often it has booted since it was switched on."""
+        run = self._folder.read_run()
+        return run.boots if run else 0
+
     def reboot(self, *, timeout_s: float = START_TIMEOUT_S) -> None:
         """Reboot and wait until adb can use the phone again. Raises ``EmulatorError``."""
-        deadline = time.monotonic() + timeout_s
-        before = self._boots()
-        _signal(self._folder, signal.SIGUSR1)
-        if not _wait_until(lambda: self._boots() > before, timeout_s):
+        before = self.boots
+        with _processes(self._folder) as (supervisor, *_):
+            signal.pidfd_send_signal(supervisor, signal.SIGUSR1)
+        self.wait_for_boot(before + 1, timeout_s=timeout_s)
+
+    def wait_for_boot(self, number: int, *, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Wait until it has booted so often, and adb can use it. Raises ``EmulatorError``."""
+        if not _wait_until(lambda: self.boots >= number, timeout_s):
             raise EmulatorError(
-                "the phone did not come back", where=self.name, details=self._folder.log_tail()
+                "the phone did not boot", where=self.name, details=self._folder.log_tail()
             )
-        self.wait_for_adb(timeout_s=max(1.0, deadline - time.monotonic()))
+        self.wait_for_adb()
 
     def wait_for_adb(self, *, timeout_s: float = 30.0) -> None:
         """Connect again, and wait until adb lists the phone as ``device``."""
         self.adb_server.connect(self.serial, timeout_s=timeout_s)
-
-    def _boots(self) -> int:
-        run = self._folder.read_run()
-        return run.boots if run else 0
 
 
 def phones_root() -> Path:
@@ -176,27 +182,32 @@ def start_phone(
                 where=folder.name,
                 hint=f"droidmace phone stop {folder.name}",
             )
+        is_new = not folder.record_file.exists()
         record = _updated_record(folder, profile, driver, changes, port)
         folder.path.mkdir(exist_ok=True, mode=0o700)
         folder.write_record(record)
-        _launch(folder)
-        server = AdbServer(port, root / _ADB_HOME)
         try:
-            server.ensure_running()
+            _launch(folder)
+            phone = get_phone(folder.name)
+            folder.write_record(replace(record, port=int(phone.serial.rpartition(":")[2])))
+            phone.adb_server.ensure_running()
+            _connect(phone, folder)
         except BaseException:
             _power_off(folder)
+            _release_adb_server(root, get_phone(folder.name))
+            if is_new:
+                shutil.rmtree(folder.path)
             raise
-    phone = get_phone(folder.name)
-    folder.write_record(replace(record, port=int(phone.serial.rpartition(":")[2])))
+    return phone
+
+
+def _connect(phone: Phone, folder: PhoneFolder) -> None:
     try:
-        server.connect(phone.serial, timeout_s=30.0)
+        phone.wait_for_adb()
     except EmulatorError as exc:
         details = "\n".join(part for part in (exc.details, folder.log_tail()) if part)
-        stop_phone(phone.name)
-        raise EmulatorError(
-            exc.message, where=f"{phone.name} ({phone.serial})", details=details
-        ) from exc
-    return phone
+        where = f"{phone.name} ({phone.serial})"
+        raise EmulatorError(exc.message, where=where, details=details) from exc
 
 
 def stop_phone(name: str) -> None:
@@ -209,15 +220,16 @@ def stop_phone(name: str) -> None:
     with _root_lock(root):
         phone = get_phone(name)
         _power_off(folder)
-        server = AdbServer(phone.adb_server_port, root / _ADB_HOME)
-        server.disconnect(phone.serial)
-        in_use = (
-            other.adb_server_port == phone.adb_server_port
-            for other in list_phones()
-            if other.state is PhoneState.RUNNING
-        )
-        if not any(in_use):
-            server.stop_if_ours()
+        _release_adb_server(root, phone)
+
+
+def _release_adb_server(root: Path, phone: Phone) -> None:
+    """Take a phone that is off from its adb server; stop that with its last phone."""
+    server = AdbServer(phone.adb_server_port, root / _ADB_HOME)
+    server.disconnect(phone.serial)
+    running = [other for other in list_phones() if other.state is PhoneState.RUNNING]
+    if phone.adb_server_port not in [other.adb_server_port for other in running]:
+        server.stop_if_ours()
 
 
 def delete_phone(name: str) -> None:
@@ -307,7 +319,8 @@ def _updated_record(
 def _launch(folder: PhoneFolder) -> None:
     """Start the supervisor and wait for its word. Raises what it says."""
     ready_read, ready_write = os.pipe()
-    with os.fdopen(ready_read, "rb") as ready, folder.log_file.open("wb") as log:
+    folder.log_file.unlink(missing_ok=True)
+    with os.fdopen(ready_read, "rb") as ready, folder.log_file.open("ab") as log:
         try:
             # It daemonizes itself: this call ends at once.
             subprocess.run(
@@ -345,46 +358,48 @@ def _supervisor_environment() -> dict[str, str]:
 
 def _power_off(folder: PhoneFolder) -> None:
     """End the phone: politely, then by force. A crash's traces are removed."""
-    if folder.is_locked():
-        with suppress(_PhoneIsOffError):
-            _signal(folder, signal.SIGTERM)
-        if not _wait_until(lambda: not folder.is_locked(), STOP_TIMEOUT_S * 2):
+    with suppress(_PhoneIsOffError):
+        if not _end(folder, signal.SIGTERM, STOP_TIMEOUT_S * 2):
             _kill(folder)
     folder.run_file.unlink(missing_ok=True)
 
 
 def _kill(folder: PhoneFolder) -> None:
-    """Kill the supervisor, and wait until it and the sandbox are gone."""
+    """End the phone by force; its ``run.json`` stays."""
+    if not _end(folder, signal.SIGKILL, KILL_TIMEOUT_S):
+        raise EmulatorError("the phone cannot be stopped", where=folder.name)
+
+
+def _end(folder: PhoneFolder, number: signal.Signals, timeout_s: float) -> bool:
+    """Signal the supervisor; whether it and the sandbox are gone in time."""
+    deadline = time.monotonic() + timeout_s
+    with _processes(folder) as (supervisor, *others):
+        signal.pidfd_send_signal(supervisor, number)
+        for process in (supervisor, *others):
+            left = max(0.0, deadline - time.monotonic())
+            if not select.select([process], [], [], left)[0]:
+                return False
+    return True
+
+
+@contextmanager
+def _processes(folder: PhoneFolder) -> Iterator[list[int]]:
+    """Descriptors of the supervisor and of the sandbox's process 1.
+
+    The lock is asked for after the supervisor's is open, so that it cannot be another process
+    which got the number of one that has ended.
+    """
     run = folder.read_run()
     with ExitStack() as stack:
-        ends = []
+        found = []
         for pid in (run.pid, run.sandbox_pid) if run is not None else ():
             with suppress(ProcessLookupError):
-                ends.append(os.pidfd_open(pid) if pid else -1)
-        ends = [end for end in ends if end >= 0]
-        for end in ends:
-            stack.callback(os.close, end)
-        _signal(folder, signal.SIGKILL)
-        deadline = time.monotonic() + KILL_TIMEOUT_S
-        for end in ends:
-            left = max(0.0, deadline - time.monotonic())
-            if not select.select([end], [], [], left)[0]:
-                raise EmulatorError("the phone cannot be stopped", where=folder.name)
-
-
-def _signal(folder: PhoneFolder, number: signal.Signals) -> None:
-    """Signal the supervisor. Its descriptor is taken first, so no other process can be hit."""
-    run = folder.read_run()
-    if run is not None:
-        with suppress(ProcessLookupError):
-            descriptor = os.pidfd_open(run.pid)
-            try:
-                if folder.is_locked():
-                    signal.pidfd_send_signal(descriptor, number)
-                    return
-            finally:
-                os.close(descriptor)
-    raise _PhoneIsOffError("the phone is off", where=folder.name)
+                if pid:
+                    found.append(os.pidfd_open(pid))
+                    stack.callback(os.close, found[-1])
+        if not found or not folder.is_locked():
+            raise _PhoneIsOffError("the phone is off", where=folder.name)
+        yield found
 
 
 class _PhoneIsOffError(EmulatorError):

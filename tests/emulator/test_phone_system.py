@@ -150,12 +150,15 @@ def test_logcat_follows(phone_lab: PhoneLab, adreno_phone: Phone) -> None:
         logcat.terminate()
 
 
-def test_reboot_reboots_the_phone(phone_lab: PhoneLab, start_phone: Callable[..., Phone]) -> None:
+@pytest.mark.parametrize("command", [["shell", "reboot"], ["reboot"]])
+def test_reboot_reboots_the_phone(
+    phone_lab: PhoneLab, start_phone: Callable[..., Phone], command: list[str]
+) -> None:
     phone = start_phone()
+    assert phone.boots == 1
     phone_lab.output(phone, "setprop debug.gone 1; setprop persist.kept 1; echo 1 > /sdcard/kept")
-    phone_lab.shell(phone, "reboot")
-    phone_lab.run_adb("-s", phone.serial, "wait-for-disconnect")
-    phone.wait_for_adb()
+    phone_lab.run_adb("-s", phone.serial, *command)
+    phone.wait_for_boot(2)
     state = "echo $(getprop debug.gone) $(getprop persist.kept) $(cat /sdcard/kept)"
     assert phone_lab.output(phone, state) == "1 1"
     phone.reboot()
