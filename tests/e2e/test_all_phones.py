@@ -43,7 +43,18 @@ def test_a_phone_that_is_unplugged_half_way_stops_no_other(
     lost = three_phones[1]
     lost.fault({"kind": "unplug", "on_command": "MACE_TUNING=1", "refuse": True})
     done = droidmace(
-        "tune", "--all", "--adb-port", adb_port, "-c", FASHION, "--out", tmp_path, "--json", "--limit", 50, *BRIEF
+        "tune",
+        "--all",
+        "--adb-port",
+        adb_port,
+        "-c",
+        FASHION,
+        "--out",
+        tmp_path,
+        "--json",
+        "--limit",
+        50,
+        *BRIEF,
     )
     assert done.code == 1, done.stderr
     by_serial = {document["serial"]: document for document in done.document}
@@ -67,7 +78,17 @@ def test_the_summary_names_the_phone_that_failed(
 ) -> None:
     three_phones[0].fault({"kind": "unplug", "on_command": "sha256sum", "refuse": True})
     done = droidmace(
-        "tune", "--all", "--adb-port", adb_port, "-c", FASHION, "--out", tmp_path, "--limit", 20, *BRIEF
+        "tune",
+        "--all",
+        "--adb-port",
+        adb_port,
+        "-c",
+        FASHION,
+        "--out",
+        tmp_path,
+        "--limit",
+        20,
+        *BRIEF,
     )
     assert done.code == 1, done.stderr
     assert "failed during push" in done.stdout
@@ -85,22 +106,21 @@ def test_ctrl_c_stops_the_remote_process_and_gives_the_phone_back(
     phone = start_phone("interrupted", "adreno", driver="intel", adb_port=adb_port)
     lab = replace(phone_lab, adb_port=adb_port)
     which = ["--all"] if every else ["--serial", phone.serial]
-    running = subprocess.Popen(
-        [sys.executable, "-m", "droidmace", "tune", *which, "--adb-port", str(adb_port), "-c", str(FASHION),
-         "--out", str(tmp_path), "--rounds", "100000", "--limit", "20"],
+    command = [sys.executable, "-m", "droidmace", "tune", *which, "--adb-port", str(adb_port)]
+    command += ["-c", str(FASHION), "--out", str(tmp_path), "--rounds", "100000", "--limit", "20"]
+    with subprocess.Popen(
+        command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=phone_lab.environment,
-    )
-    assert running.stdout is not None
-    for line in running.stdout:
-        if phone.serial in line and "✓ startup" in line:
-            break
-    # The latency processes of 100,000 rounds are next: they run for minutes.
-    wait_until_running(lab, phone)
-    os.kill(running.pid, signal.SIGINT)
-    assert running.wait(timeout=60) == 130
+        env=lab.environment,
+    ) as running:
+        assert running.stdout is not None
+        assert any(f"{phone.serial}  ✓ startup" in line for line in running.stdout)
+        # The latency processes of 100,000 rounds are next: they run for minutes.
+        wait_until_running(lab, phone)
+        os.kill(running.pid, signal.SIGINT)
+        assert running.wait(timeout=60) == 130
     assert "engine" not in lab.output(phone, "ps -A -o ARGS")
     assert lab.shell(phone, "ls -d /data/local/tmp/mace_run.lock").returncode != 0
     assert not any(tmp_path.iterdir())

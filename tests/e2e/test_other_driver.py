@@ -24,7 +24,16 @@ from tests.e2e.conftest import BRIEF, FASHION, Droidmace
 
 def tuned_program(droidmace: Droidmace, phone: Phone, out: Path) -> CompiledProgram:
     done = droidmace(
-        "tune", "--serial", phone.serial, "-c", FASHION, "--out", out, "--json", "--limit", 20,
+        "tune",
+        "--serial",
+        phone.serial,
+        "-c",
+        FASHION,
+        "--out",
+        out,
+        "--json",
+        "--limit",
+        20,
         *BRIEF,
     )
     assert done.code == 0, done.stderr
@@ -119,8 +128,6 @@ def test_the_driver_refuses_what_slipped_past_the_rule(
     result = run_with(phones[other], forged)
     assert result.programs.cache == ()
     refusals = [
-        text
-        for text in result.warnings
-        if classify_warning(text) is WarningKind.PROGRAM_REFUSED
+        text for text in result.warnings if classify_warning(text) is WarningKind.PROGRAM_REFUSED
     ]
     assert len(refusals) == len(result.programs.source) > 0

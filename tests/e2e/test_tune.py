@@ -33,7 +33,9 @@ class Tuned:
 
 
 def tune(droidmace: Droidmace, phone: Phone, out: Path) -> Tuned:
-    done = droidmace("tune", "--serial", phone.serial, "-c", FASHION, "--out", out, "--json", *BRIEF)
+    done = droidmace(
+        "tune", "--serial", phone.serial, "-c", FASHION, "--out", out, "--json", *BRIEF
+    )
     assert done.code == 0, done.stderr
     return Tuned(phone, done.document, Path(done.document["bundle"]))
 
