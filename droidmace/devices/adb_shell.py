@@ -86,20 +86,29 @@ def wrap_command(command: str, token: str, *, mode: Literal["watched", "stdin", 
     group is stopped when the wrapper's input ends. ``stdin`` and ``pty``: input is the command's.
     """
     tell = f"printf '%s %d\\n' {token} $$"
-    run = f"( eval {shlex.quote(command)} )"
     if mode != "watched":
-        return f"{tell}; {run}"
+        return f"{tell}; ( eval {shlex.quote(command)} )"
     # `$$` names the outer shell inside ( ) as well. It leads its process group under adbd; where
     # it does not, at least the command itself is stopped.
     stop = (
         "exec >/dev/null 2>&1; read -r _ <&4; exec 4<&-; trap '' TERM HUP; "
         # The one form of kill for a group that mksh, dash and toybox all understand.
+        "kill -s TERM -- -$$ || kill -s TERM $c; sleep 1; "
+        # Again: a shell's child that has not become its program yet loses a signal.
         "kill -s TERM -- -$$ || kill -s TERM $c; "
-        f"sleep {STOP_GRACE_S}; kill -s KILL -- -$$ || kill -s KILL $c $$"
+        f"sleep {STOP_GRACE_S - 1}; kill -s KILL -- -$$ || kill -s KILL $c $$"
     )
+    # Both shells outlive the signal until the program has tidied up and ended: the exit code that
+    # the host waits for says that nothing is left. A caught signal, unlike an ignored one, is not
+    # passed on to programs.
     return (
-        f"{tell}; exec 4<&0 </dev/null; {run} 4<&- & c=$!; ( {stop} ) & w=$!; exec 4<&-; "
-        "wait $c; s=$?; kill -s KILL $w 2>/dev/null; exit $s"
+        f"{tell}; exec 4<&0 </dev/null; "
+        f"( exec 4<&-; trap 'exit 143' TERM; eval {shlex.quote(command)} ) & c=$!; "
+        f"( {stop} ) & w=$!; exec 4<&-; trap : TERM HUP; "
+        # mksh tells of a signal that ended the command when it waits for it; the code does that.
+        "wait $c 2>/dev/null; s=$?; "
+        "while kill -s 0 $c 2>/dev/null; do wait $c 2>/dev/null; s=$?; done; "
+        "kill -s KILL $w 2>/dev/null; exit $s"
     )
 
 

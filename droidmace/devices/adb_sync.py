@@ -7,7 +7,6 @@ while bytes move; one that stands still for ``stall_s`` seconds has failed.
 
 from __future__ import annotations
 
-import select
 import socket
 import struct
 import time
@@ -145,7 +144,16 @@ class SyncConnection:
 
     def _has_answer(self) -> bool:
         """Whether the device spoke before we were done: that can only be a failure."""
-        return bool(select.select([self._wire], [], [], 0)[0])
+        self._wire.setblocking(False)
+        try:
+            self._wire.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True  # Whatever is wrong shows when the answer is read.
+        finally:
+            self._wire.settimeout(self._stall_s)
+        return True
 
     def _expect_okay(self, doing: str) -> None:
         word, size = _WORD.unpack(self._read(_WORD.size, doing))
