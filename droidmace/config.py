@@ -7,6 +7,7 @@ Paths in a file are relative to that file.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -423,7 +424,8 @@ def _texts(node: YamlNode | None) -> tuple[str, ...]:
 
 def _beside(node: YamlNode, path: Path) -> Path:
     """A path relative to the YAML file; it need not exist yet."""
-    return path.parent / node.text()
+    # Without the detours (a/../b): these paths are shown in messages.
+    return Path(os.path.normpath(path.parent / node.text()))
 
 
 def _existing(node: YamlNode, path: Path) -> Path:
