@@ -17,121 +17,47 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from droidmace.emulator import rom
 from droidmace.emulator.adb_server import AdbServer, default_port
-from droidmace.emulator.boot import BOOT_TIMEOUT_S, KILL_TIMEOUT_S, STOP_TIMEOUT_S
-from droidmace.emulator.control import request
+from droidmace.emulator.boot import STOP_TIMEOUT_S
 from droidmace.emulator.folder import PhoneFolder, PhoneRecord, exclusive_lock
 from droidmace.emulator.opencl_drivers import NO_DRIVER, find_driver
+from droidmace.emulator.phone import (
+    ADB_HOME,
+    START_TIMEOUT_S,
+    Phone,
+    PhoneIsOffError,
+    PhoneState,
+    end,
+    kill,
+)
 from droidmace.emulator.profile import parse_profile, read_profile_data, with_overrides
 from droidmace.errors import ConfigError, EmulatorError
 
+__all__ = [
+    "DEFAULT_PROFILE",
+    "ROOT_VARIABLE",
+    "Phone",
+    "PhoneState",
+    "adb_states",
+    "delete_phone",
+    "get_phone",
+    "list_phones",
+    "phones_root",
+    "start_phone",
+    "stop_phone",
+]
+
 ROOT_VARIABLE = "DROIDMACE_PHONES_DIR"
 DEFAULT_PROFILE = "adreno"
-START_TIMEOUT_S = BOOT_TIMEOUT_S + 15.0
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
-_POLL_S = 0.02
-_ADB_HOME = ".adb"
 _MAX_WORD_BYTES = 64 << 10
-
-
-class PhoneState(StrEnum):
-    """Whether a phone runs."""
-
-    RUNNING = "running"
-    STOPPED = "stopped"
-    CRASHED = "crashed"
-
-
-@dataclass(frozen=True, slots=True)
-class Phone:
-    """An emulated phone as it was when asked for. ``pid`` is its supervisor's, 0 when it is off."""
-
-    name: str
-    serial: str
-    serialno: str
-    profile: str
-    driver: str
-    state: PhoneState
-    pid: int
-    adb_server_port: int
-    folder: Path
-
-    @property
-    def _folder(self) -> PhoneFolder:
-        return PhoneFolder(self.folder)
-
-    @property
-    def adb_server(self) -> AdbServer:
-        """The adb server that the phone is connected to."""
-        return AdbServer(self.adb_server_port, self.folder.parent / _ADB_HOME)
-
-    def control(
-        self, message: Mapping[str, object], *, timeout_s: float = 5.0
-    ) -> dict[str, object]:
-        """Ask the phone's daemon. Raises ``EmulatorError``."""
-        return request(self._folder, message, timeout_s=timeout_s)
-
-    def ping(self) -> None:
-        """Raise ``EmulatorError`` unless the daemon answers."""
-        self.control({"op": "ping"})
-
-    def fault(self, fault: Mapping[str, object]) -> None:
-        """Let something go wrong: see ``droidmace.emulator.adbd.faults``."""
-        self.control({"op": "fault", "fault": dict(fault)})
-
-    def clear_faults(self) -> None:
-        """The way to the phone is well again."""
-        self.control({"op": "clear_faults"})
-
-    def stats(self, *prefixes: str) -> dict[str, object]:
-        """What the daemon counted; ``prefixes`` are paths on the phone to count separately."""
-        return self.control({"op": "stats", "prefixes": list(prefixes)})
-
-    def set_battery(self, *, level: int | None = None, temperature_c: float | None = None) -> None:
-        """Set charge (percent) and temperature; the running phone sees it at once."""
-        rom.set_battery(self._folder, level=level, temperature_c=temperature_c)
-
-    def set_temperature(self, temperature_c: float, *, zone: str | None = None) -> None:
-        """Set a thermal zone, or all of them."""
-        rom.set_temperature(self._folder, temperature_c, zone=zone)
-
-    def crash(self) -> None:
-        """Let the phone die as if its power failed: nothing is saved, ``list`` says crashed."""
-        _kill(self._folder)
-
-    @property
-    def boots(self) -> int:
-        """How often it has booted since it was switched on."""
-        run = self._folder.read_run()
-        return run.boots if run else 0
-
-    def reboot(self, *, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Reboot and wait until adb can use the phone again. Raises ``EmulatorError``."""
-        before = self.boots
-        with _processes(self._folder) as (supervisor, *_):
-            signal.pidfd_send_signal(supervisor, signal.SIGUSR1)
-        self.wait_for_boot(before + 1, timeout_s=timeout_s)
-
-    def wait_for_boot(self, number: int, *, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Wait until it has booted so often, and adb can use it. Raises ``EmulatorError``."""
-        if not _wait_until(lambda: self.boots >= number, timeout_s):
-            raise EmulatorError(
-                "the phone did not boot", where=self.name, details=self._folder.log_tail()
-            )
-        self.wait_for_adb()
-
-    def wait_for_adb(self, *, timeout_s: float = 30.0) -> None:
-        """Connect again, and wait until adb lists the phone as ``device``."""
-        self.adb_server.connect(self.serial, timeout_s=timeout_s)
 
 
 def phones_root() -> Path:
@@ -190,7 +116,6 @@ def start_phone(
             _launch(folder)
             phone = get_phone(folder.name)
             folder.write_record(replace(record, port=int(phone.serial.rpartition(":")[2])))
-            phone.adb_server.ensure_running()
             _connect(phone, folder)
         except BaseException:
             _power_off(folder)
@@ -225,7 +150,7 @@ def stop_phone(name: str) -> None:
 
 def _release_adb_server(root: Path, phone: Phone) -> None:
     """Take a phone that is off from its adb server; stop that with its last phone."""
-    server = AdbServer(phone.adb_server_port, root / _ADB_HOME)
+    server = AdbServer(phone.adb_server_port, root / ADB_HOME)
     server.disconnect(phone.serial)
     running = [other for other in list_phones() if other.state is PhoneState.RUNNING]
     if phone.adb_server_port not in [other.adb_server_port for other in running]:
@@ -325,7 +250,7 @@ def _launch(folder: PhoneFolder) -> None:
             # It daemonizes itself: this call ends at once.
             subprocess.run(
                 [
-                    sys.executable, "-m", "droidmace.emulator.supervisor",
+                    sys.executable, "-P", "-m", "droidmace.emulator.supervisor",
                     str(folder.path), str(ready_write),
                 ],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/",
@@ -358,61 +283,10 @@ def _supervisor_environment() -> dict[str, str]:
 
 def _power_off(folder: PhoneFolder) -> None:
     """End the phone: politely, then by force. A crash's traces are removed."""
-    with suppress(_PhoneIsOffError):
-        if not _end(folder, signal.SIGTERM, STOP_TIMEOUT_S * 2):
-            _kill(folder)
+    with suppress(PhoneIsOffError):
+        if not end(folder, signal.SIGTERM, STOP_TIMEOUT_S * 2):
+            kill(folder)
     folder.run_file.unlink(missing_ok=True)
-
-
-def _kill(folder: PhoneFolder) -> None:
-    """End the phone by force; its ``run.json`` stays."""
-    if not _end(folder, signal.SIGKILL, KILL_TIMEOUT_S):
-        raise EmulatorError("the phone cannot be stopped", where=folder.name)
-
-
-def _end(folder: PhoneFolder, number: signal.Signals, timeout_s: float) -> bool:
-    """Signal the supervisor; whether it and the sandbox are gone in time."""
-    deadline = time.monotonic() + timeout_s
-    with _processes(folder) as (supervisor, *others):
-        signal.pidfd_send_signal(supervisor, number)
-        for process in (supervisor, *others):
-            left = max(0.0, deadline - time.monotonic())
-            if not select.select([process], [], [], left)[0]:
-                return False
-    return True
-
-
-@contextmanager
-def _processes(folder: PhoneFolder) -> Iterator[list[int]]:
-    """Descriptors of the supervisor and of the sandbox's process 1.
-
-    The lock is asked for after the supervisor's is open, so that it cannot be another process
-    which got the number of one that has ended.
-    """
-    run = folder.read_run()
-    with ExitStack() as stack:
-        found = []
-        for pid in (run.pid, run.sandbox_pid) if run is not None else ():
-            with suppress(ProcessLookupError):
-                if pid:
-                    found.append(os.pidfd_open(pid))
-                    stack.callback(os.close, found[-1])
-        if not found or not folder.is_locked():
-            raise _PhoneIsOffError("the phone is off", where=folder.name)
-        yield found
-
-
-class _PhoneIsOffError(EmulatorError):
-    """There is nothing to signal."""
-
-
-def _wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(_POLL_S)
-    return True
 
 
 def _existing(root: Path, name: str) -> PhoneFolder:

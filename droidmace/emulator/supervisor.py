@@ -30,6 +30,11 @@ from droidmace.errors import DroidmaceError, EmulatorError
 
 _PING_TIMEOUT_S = 0.5
 _LOCK_TIMEOUT_S = 1.0  # whoever asks whether the phone runs holds the lock for a moment
+_NAMESPACES_HINT = (
+    "bubblewrap must be allowed to make user namespaces: sysctl "
+    "kernel.unprivileged_userns_clone=1 and kernel.apparmor_restrict_unprivileged_userns=0; "
+    "in a container: --security-opt seccomp=unconfined, or --privileged"
+)
 # Every adb server looks for emulators on these ports when it starts, and would grab the phone.
 _PORTS_OF_EMULATORS = range(5555, 5587)
 
@@ -100,7 +105,10 @@ class Supervisor:
             else:
                 return
         if not self._stop_wanted:
-            raise EmulatorError(f"the phone went down while booting, exit code {boot.exit_code}")
+            raise EmulatorError(
+                f"the phone went down while booting, exit code {boot.exit_code}",
+                hint=None if boot.first_pid else _NAMESPACES_HINT,
+            )
 
     def _slow_link_down(self) -> None:
         """Give the link the profile's speed; the daemon starts with the fastest."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -67,6 +68,20 @@ def test_from_start_to_delete(phone_lab: PhoneLab) -> None:
     finally:
         assert phone_command("delete", "cli").returncode == 0
     assert "cli" not in [phone.name for phone in manager.list_phones()]
+
+
+def test_two_starts_at_once_do_not_disturb_each_other(phone_lab: PhoneLab) -> None:
+    command = [sys.executable, "-m", "droidmace", "phone", "start", "--driver", "none", "--json"]
+    with ExitStack() as stack:
+        starts = [
+            stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE)) for _ in range(2)
+        ]
+        records = [json.loads(start.communicate(timeout=60)[0])[0] for start in starts]
+    for record in records:
+        assert record["adb_state"] == "device"
+        manager.delete_phone(record["name"])
+    assert records[0]["name"] != records[1]["name"]
+    assert records[0]["serial"] != records[1]["serial"]
 
 
 @pytest.mark.parametrize(

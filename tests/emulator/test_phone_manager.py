@@ -156,9 +156,15 @@ def test_starting_twice(adreno_phone: Phone) -> None:
     assert caught.value.hint == f"droidmace phone stop {adreno_phone.name}"
 
 
-def test_faults_and_stats(phone_lab: PhoneLab, start_phone: Start) -> None:
+def test_faults_and_stats(phone_lab: PhoneLab, start_phone: Start, tmp_path: Path) -> None:
     phone = start_phone(overrides={"link_mib_per_s": 50})
-    assert phone.stats("/data/local/tmp")["ok"] is True
+    content = tmp_path / "content"
+    content.write_bytes(bytes(5000))
+    for target in ("/data/local/tmp/a/one", "/sdcard/two"):
+        phone_lab.run_adb("-s", phone.serial, "push", str(content), target)
+    stats = phone.stats("/data/local/tmp")
+    assert stats["pushed_bytes"] == 10_000
+    assert stats["prefixes"] == {"/data/local/tmp": {"pushed_bytes": 5000, "pulled_bytes": 0}}
     with pytest.raises(EmulatorError, match="unknown kind of fault 'rain'"):
         phone.fault({"kind": "rain"})
     phone.fault({"kind": "unplug", "now": True, "refuse": True})
@@ -218,6 +224,7 @@ def test_a_sandbox_that_fails_is_reported(
     with pytest.raises(EmulatorError, match="went down while booting") as caught:
         manager.start_phone("unbooted")
     assert "no namespaces here" in str(caught.value.details)
+    assert "must be allowed to make user namespaces" in str(caught.value.hint)
     assert not (phone_lab.root / "unbooted").exists()
 
 
