@@ -45,12 +45,20 @@ class Device:
     max_image_size: tuple[int, int]
 
 
-def open_device(log: MaceLog, environ: Mapping[str, str], *, profiling: bool) -> Device:
-    """Open the first GPU, or the first device of another kind when no platform has a GPU.
+def open_device(
+    log: MaceLog,
+    environ: Mapping[str, str],
+    *,
+    profiling: bool,
+    device: cl.Device | None = None,
+) -> Device:
+    """Open ``device``, else the first GPU, else the first device of another kind.
 
-    Raises ``EngineError`` when there is no driver, no device with images, or the device refuses.
+    ``profiling``: events are to carry times. Raises ``EngineError`` when there is no driver, the
+    device has no images, or it refuses.
     """
-    device = _find_device(log)
+    if device is None:
+        device = _find_device(log)
     says = _what_the_driver_says(device) | _claims(environ.get(IDENTITY_VARIABLE))
     identity = GpuIdentity.from_opencl(
         platform_name=says["platform_name"],

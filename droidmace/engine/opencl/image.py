@@ -53,7 +53,7 @@ def allocate_image(device: Device, size: ImageSize, *, half: bool) -> cl.Image:
         )
     kind = cl.channel_type.HALF_FLOAT if half else cl.channel_type.FLOAT
     try:
-        return cl.Image(
+        return cl.create_image(
             device.context,
             cl.mem_flags.READ_WRITE,
             cl.ImageFormat(cl.channel_order.RGBA, kind),
