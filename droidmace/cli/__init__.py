@@ -14,7 +14,7 @@ from rich.markup import escape
 from droidmace import __version__
 from droidmace.errors import EXIT_ERROR, DroidmaceError
 
-COMMANDS = ("devices", "tune", "convert", "inspect", "phone")
+COMMANDS = ("devices", "tune", "convert", "inspect", "clean", "phone")
 """Modules of this package, in the order in which ``--help`` lists their commands."""
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import posixpath
 import re
-import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -184,16 +183,6 @@ class Invocation:
         variables.update({name: value for name, value in optional.items() if value})
         variables.update(self.extra_environment)
         return variables
-
-    def command(self) -> str:
-        """The process as one simple command of a POSIX shell that stands in ``cwd``."""
-        words = [f"{name}={shlex.quote(value)}" for name, value in self.environment().items()]
-        words.append(shlex.join(self.argv()))
-        return " ".join(words)
-
-    def shell_command(self) -> str:
-        """One POSIX shell command line that changes to ``cwd`` and runs the process."""
-        return f"cd {shlex.quote(self.cwd)} && {self.command()}"
 
     def expected_outputs(self, suffixes: Iterable[str] = ()) -> dict[str, int]:
         """Absolute path to size in bytes of every file that a successful run writes.

@@ -1,10 +1,7 @@
 """How a ``mace_run`` process is started so that the host knows that it lives and how it ended.
 
-The command line that runs on the device writes two kinds of marker to standard error (to standard
-output where a terminal merges them): one every few seconds while the process runs, one with its
-exit status when it ended. A stream that ends without the second was cut off, whatever the
-transport says; and a heartbeat that can no longer be written means that the host is gone, upon
-which the process is killed: ``mace_run`` itself would go on for as long as it prints nothing.
+``device_scripts/run.sh`` starts it and writes two kinds of marker: one every few seconds while the
+process runs, one with its exit status when it ended. :class:`MarkerFilter` takes them out again.
 """
 
 from __future__ import annotations
@@ -12,10 +9,10 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable
+from functools import cache
 
 from droidmace.macerun.invocation import Invocation
-
-HEARTBEAT_S = 2
+from droidmace.resources import device_scripts_dir
 
 Launcher = Callable[[Invocation], str]
 """Turns an invocation into the shell command line that is started on the device.
@@ -29,30 +26,16 @@ _MARKER = re.compile(rb"\x1edroidmace (?:alive|end ([0-9]{1,3}))\r?\n")
 _LONGEST_MARKER = len(b"\x1edroidmace end 134\r\n")
 
 
-def supervised_shell(invocation: Invocation) -> str:
-    """The launcher that needs nothing on the device but a POSIX shell, ``sleep`` and ``printf``.
+@cache
+def _run_script() -> str:
+    return (device_scripts_dir() / "run.sh").read_text("utf-8")
 
-    ``mace_run`` is a simple command in the background, so that the heartbeat knows its process id.
-    The heartbeat ignores SIGPIPE: a failed write has to be noticed, not died of.
-    """
-    return "\n".join(
-        (
-            r"""ended() { printf '\036droidmace end %s\n' "$1" >&2; exit "$1"; }""",
-            f"cd {shlex.quote(invocation.cwd)} || ended $?",
-            f"{invocation.command()} &",
-            "main=$!",
-            "( trap '' PIPE",
-            f"while sleep {HEARTBEAT_S} </dev/null >/dev/null 2>&1; do",
-            r"  printf '\036droidmace alive\n' >&2 && continue",
-            '  kill -9 "$main"; exit',
-            "done ) &",
-            "beat=$!",
-            'wait "$main"; status=$?',
-            # mksh sleeps in its own process and would wait for that to end before it takes a TERM.
-            'kill -9 "$beat"; wait "$beat" 2>/dev/null',
-            'ended "$status"',
-        )
-    )
+
+def supervised_shell(invocation: Invocation) -> str:
+    """The command line that hands ``run.sh`` to the device's shell, which needs no file for it."""
+    variables = [f"{name}={value}" for name, value in invocation.environment().items()]
+    words = ["sh", "-c", _run_script(), "run.sh", invocation.cwd, *variables, "--"]
+    return shlex.join([*words, *invocation.argv()])
 
 
 class MarkerFilter:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -18,7 +17,6 @@ from droidmace.devices.preflight import check, failed
 from droidmace.devices.probe import probe
 from droidmace.devices.select import find_device
 from droidmace.errors import DeviceBusyError, InputError
-from droidmace.resources import device_scripts_dir
 
 ROOT = "/data/local/tmp/mace_run_devices_test"
 
@@ -71,36 +69,6 @@ def test_the_lock_is_where_everybody_looks(device):
 def test_remove_refuses_the_rest_of_the_phone(device):
     with pytest.raises(InputError, match="outside"):
         device.remove("/sdcard/DCIM")
-
-
-@pytest.mark.parametrize("pty", [False, True], ids=["raw", "pty"])
-class TestRunScript:
-    @pytest.fixture
-    def start(self, device, pty):
-        device.push((device_scripts_dir() / "run.sh").read_bytes(), f"{ROOT}/run.sh")
-
-        def call(*arguments):
-            line = shlex.join([f"{ROOT}/run.sh", "-d", ROOT, *arguments])
-            return device.start(f"sh {line}", timeout_s=30, pty=pty)
-
-        return call
-
-    def test_says_how_the_program_ended(self, start):
-        with start("-e", "A=b c", "--", "sh", "-c", 'echo "$A"; exit 5') as process:
-            text = b"".join(chunk.data for chunk in process.chunks()).decode()
-        assert text.splitlines() == ["b c", "", "@@droidmace-run exited 5"]
-        assert process.exit_code == 5
-
-    def test_ends_a_program_that_runs_too_long(self, start):
-        with start("-t", "1", "--", "sleep", "50") as process:
-            text = b"".join(chunk.data for chunk in process.chunks()).decode()
-        assert text.splitlines()[-1] == "@@droidmace-run timeout 143"
-
-    def test_leaving_early_ends_it_and_tidies_up(self, start, device):
-        with start("--", "sh", "-c", "echo up; exec sleep 51") as process:
-            assert next(process.chunks()).data.startswith(b"up")
-        assert device.run("ps -A -o ARGS | grep -c '^sleep 51'").text.strip() == "0"
-        assert device.stat(f"{ROOT}/.run") is None
 
 
 _WORK = """

@@ -19,6 +19,7 @@ from droidmace.macerun.invocation import (
     formatted_name,
     sample_file_name,
 )
+from droidmace.macerun.supervision import supervised_shell
 
 ECHO = (
     "import json, os, sys; print(json.dumps([os.getcwd(), sys.argv[1:], "
@@ -222,7 +223,7 @@ class TestThroughARealShell:
             extra_environment={"X_VALUE": value},
         )
         shell = subprocess.run(
-            ["/bin/sh", "-c", invocation.shell_command()], capture_output=True, check=True
+            ["/bin/sh", "-c", supervised_shell(invocation)], capture_output=True, check=True
         )
         cwd, argv, environment = json.loads(shell.stdout)
         assert cwd == str(echo_program.parent)

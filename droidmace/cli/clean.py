@@ -1,0 +1,42 @@
+"""``droidmace clean``: take away from a phone what tuning has put there."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from droidmace.workflows.clean import clean
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("clean", no_args_is_help=True)(clean_command)
+
+
+def clean_command(
+    serial: Annotated[str, typer.Option("--serial", "-s", help="The phone.", show_default=False)],
+    force: Annotated[
+        bool, typer.Option("--force", help="Also if its lock says that a run is under way.")
+    ] = False,
+    adb_port: Annotated[
+        int | None,
+        typer.Option("--adb-port", min=1, max=65535, help="Port of the adb server."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the removed paths as JSON.")
+    ] = False,
+) -> None:
+    """Remove everything that droidmace has put on a phone: binary, models, samples, results.
+
+    The next 'droidmace tune' pushes them again.
+    """
+    removed = clean(serial, adb_port, force=force)
+    if as_json:
+        typer.echo(json.dumps({"serial": serial, "removed": removed}, indent=2))
+        return
+    for path in removed:
+        typer.echo(f"removed {path}")
+    if not removed:
+        typer.echo("nothing of droidmace's was there")
