@@ -11,7 +11,6 @@ import numpy as np
 from droidmace.engine.attributes import (
     EltwiseType,
     FusedActivation,
-    Shape,
     Window,
     nhwc,
     reshaped,
@@ -19,12 +18,11 @@ from droidmace.engine.attributes import (
 )
 from droidmace.engine.macelog import MaceLog
 from droidmace.engine.model import Constant, Model
-from droidmace.engine.net import Array, Net, OpTiming
+from droidmace.engine.net import Array, Net, OpTiming, log_range, timing_of
 from droidmace.errors import EngineError
 from droidmace.formats.netdef import OperatorDef
 
 _POOL_AVERAGE = 1
-_WINDOW_OPS = ("Conv2D", "DepthwiseConv2d", "Pooling")
 
 
 class CpuNet(Net):
@@ -32,7 +30,8 @@ class CpuNet(Net):
 
     runtimes = ("CPU",)
 
-    def __init__(self, model: Model, log: MaceLog) -> None:
+    def __init__(self, model: Model, log: MaceLog, *, log_ranges: bool = False) -> None:
+        self._log_ranges = log_ranges
         self._net = model.net
         self._log = log
         self._constants: dict[str, Constant] = {
@@ -61,33 +60,15 @@ class CpuNet(Net):
             values[op.outputs[0]] = result
             if timings is not None:
                 end_us = time.perf_counter_ns() // 1000
-                timings.append(self._timing(op, start_us, end_us, result.shape))
+                weights = self._constants.get(op.inputs[1]) if len(op.inputs) > 1 else None
+                shape = () if weights is None else weights.shape
+                timings.append(timing_of(op, start_us, end_us, result.shape, shape))
+            if self._log_ranges:
+                log_range(self._log, op.outputs[0], result)
         return {
             info.name: np.ascontiguousarray(values[info.name], np.float32)
             for info in self._net.output_infos
         }
-
-    def _timing(self, op: OperatorDef, start_us: int, end_us: int, shape: Shape) -> OpTiming:
-        window = op.type in _WINDOW_OPS
-        constant = self._constants.get(op.inputs[1]) if len(op.inputs) > 1 else None
-        if op.type == "Pooling":
-            kernels = op.ints_arg("kernels")
-        elif constant is not None and (window or op.type == "FullyConnected"):
-            kernels = constant.shape
-        else:
-            kernels = ()
-        return OpTiming(
-            name=op.name,
-            type=op.type,
-            start_us=start_us,
-            end_us=end_us,
-            output_shape=shape,
-            strides=op.ints_arg("strides") if window else (),
-            paddings=op.ints_arg("padding_values") if window else (),
-            padding_type=op.int_arg("padding", -1) if window else -1,
-            dilations=op.ints_arg("dilations") if window else (),
-            kernels=kernels,
-        )
 
 
 def _activate(op: OperatorDef, x: Constant) -> Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -34,6 +36,17 @@ class EngineRequest:
     log: MaceLog
 
 
+def import_runtime(graph: bytes) -> None:
+    """Import what a GPU model needs, so that its latencies measure work and not imports.
+
+    Whatever is wrong with the model or the imports is reported when the engine is created.
+    """
+    with contextlib.suppress(FormatError, EngineError, ImportError):
+        nets = parse_model(graph).nets
+        if any(net.int_arg("runtime_type") == DeviceType.GPU for net in nets):
+            importlib.import_module("droidmace.engine.gpu_net")
+
+
 def create_net(request: EngineRequest) -> Net:
     """Make the model's net ready to run.
 
@@ -51,7 +64,7 @@ def create_net(request: EngineRequest) -> Net:
     elif model.runtime == DeviceType.CPU:
         from droidmace.engine.cpu_net import CpuNet
 
-        net = CpuNet(model, log)
+        net = CpuNet(model, log, log_ranges=_logs_ranges(request.environ))
     else:
         raise EngineError(f"Unsupported: runtime_type {model.runtime}")
     _check_names(model, request)
@@ -83,7 +96,26 @@ def _gpu_net(model: Model, request: EngineRequest) -> Net:
     limited = environ.get("MACE_LIMIT_OPENCL_KERNEL_TIME") == "1" or bool(
         model.net.int_arg("limit_opencl_kernel_time")
     )
-    return GpuNet(model, Gpu(device, programs, tuner, log, limit_kernel_time=limited))
+    gpu = Gpu(
+        device,
+        programs,
+        tuner,
+        log,
+        limit_kernel_time=limited,
+        failure_ratio=_failure_ratio(environ),
+    )
+    return GpuNet(model, gpu, log_ranges=_logs_ranges(environ))
+
+
+def _logs_ranges(environ: Mapping[str, str]) -> bool:
+    return environ.get("MACE_LOG_TENSOR_RANGE") == "1"
+
+
+def _failure_ratio(environ: Mapping[str, str]) -> float:
+    try:
+        return float(environ.get("MACE_RUNTIME_FAILURE_RATIO", "0"))
+    except ValueError:
+        return 0.0
 
 
 def _check_names(model: Model, request: EngineRequest) -> None:

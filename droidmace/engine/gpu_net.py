@@ -18,7 +18,7 @@ from droidmace.engine.attributes import OUT_OF_RESOURCES, Shape, unsupported
 from droidmace.engine.macelog import format_vector
 from droidmace.engine.memory import lifetimes_of, plan_memory
 from droidmace.engine.model import Model
-from droidmace.engine.net import Array, Net, OpTiming
+from droidmace.engine.net import Array, Net, OpTiming, log_range, timing_of
 from droidmace.engine.opencl.image import (
     ImageTensor,
     WeightImages,
@@ -36,7 +36,6 @@ from droidmace.errors import EngineError
 from droidmace.formats.netdef import OperatorDef
 
 _IMAGE_MEMORY = 2
-_WINDOW_OPS = ("Conv2D", "DepthwiseConv2d", "Pooling")
 
 
 @dataclass(eq=False)
@@ -45,7 +44,7 @@ class _Step:
 
     name: str
     type: str
-    output_shape: Shape
+    output: ImageTensor
     op: OperatorDef | None
     filter_shape: Shape
     build: Callable[[], list[Dispatch]]
@@ -57,7 +56,8 @@ class GpuNet(Net):
 
     runtimes = ("CPU", "GPU")
 
-    def __init__(self, model: Model, gpu: Gpu) -> None:
+    def __init__(self, model: Model, gpu: Gpu, *, log_ranges: bool = False) -> None:
+        self._log_ranges = log_ranges
         self._gpu = gpu
         self._constants = model.constants
         self._half = model.is_half
@@ -109,9 +109,20 @@ class GpuNet(Net):
             log.vlog(
                 3,
                 "core/net/serial_net.cc:182",
-                f"Operator {step.name} has shape: {format_vector(step.output_shape)}",
+                f"Operator {step.name} has shape: {format_vector(step.output.shape)}",
             )
+        if self._log_ranges and step.op is not None:
+            log_range(log, step.op.outputs[0], self._fetch(step.output))
         return events
+
+    def _fetch(self, tensor: ImageTensor) -> Array:
+        """An activation's values, by a transform of its own."""
+        buffer = allocate_buffer(self._gpu, float32_buffer_bytes(tensor.shape))
+        values = np.empty(tensor.shape, np.float32)
+        self._gpu.run(bind_download(self._gpu, tensor, buffer))
+        self._gpu.download(values, buffer)
+        self._gpu.finish()
+        return values
 
     def _plan_again(self, input_shapes: Mapping[str, Shape]) -> None:
         """Lay the net out for other shapes; aborts, as MACE does, when the ops cannot take them."""
@@ -145,7 +156,7 @@ class GpuNet(Net):
         ]
         sizes = {name: activation_size(shape) for name, shape in shapes.items()}
         plan = plan_memory(lifetimes_of(steps, sizes, aliases, self._output_names))
-        images = [allocate_image(self._gpu.device, size, half=self._half) for size in plan.sizes]
+        images = [allocate_image(self._gpu, size, half=self._half) for size in plan.sizes]
 
         def tensor(name: str) -> ImageTensor:
             owner = name
@@ -157,12 +168,13 @@ class GpuNet(Net):
         self._steps = self._upload_steps(tensor)
         for index, op in enumerate(self._ops):
             sources = [tensor(name) for name in (*op.inputs, *scratch[index])]
-            build = functools.partial(op.bind, sources, tensor(op.output))
+            target = tensor(op.output)
+            build = functools.partial(op.bind, sources, target)
             self._steps.append(
                 _Step(
                     op.op.name,
                     op.op.type,
-                    shapes[op.output],
+                    target,
                     op.op,
                     self._filter_shape(op.op),
                     build,
@@ -179,14 +191,14 @@ class GpuNet(Net):
         self._input_buffers = {}
         steps = []
         for name, shape in self._input_shapes.items():
-            buffer = allocate_buffer(self._gpu.device, float32_buffer_bytes(shape))
+            buffer = allocate_buffer(self._gpu, float32_buffer_bytes(shape))
             self._input_buffers[name] = buffer
             target = tensor(name)
             steps.append(
                 _Step(
                     f"mace_node_{name}_mem_type_{_IMAGE_MEMORY}",
                     "BufferTransform",
-                    shape,
+                    target,
                     None,
                     (),
                     _single(functools.partial(bind_upload, self._gpu, buffer, target)),
@@ -199,13 +211,13 @@ class GpuNet(Net):
         steps = []
         for name in self._output_names:
             source = tensor(name)
-            buffer = allocate_buffer(self._gpu.device, float32_buffer_bytes(source.shape))
+            buffer = allocate_buffer(self._gpu, float32_buffer_bytes(source.shape))
             self._output_buffers[name] = (buffer, source.shape)
             steps.append(
                 _Step(
                     f"mace_node_{name}",
                     "BufferTransform",
-                    source.shape,
+                    source,
                     None,
                     (),
                     _single(functools.partial(bind_download, self._gpu, source, buffer)),
@@ -232,17 +244,7 @@ def _timing(step: _Step, events: Sequence[cl.Event]) -> OpTiming:
     """Start of the first command, and the time of all of them, in whole microseconds as MACE."""
     start_us = events[0].profile.start // 1000
     busy_us = sum(event.profile.end // 1000 - event.profile.start // 1000 for event in events)
-    common = (step.name, step.type, start_us, start_us + busy_us, step.output_shape)
-    op = step.op
-    if op is None or step.type not in (*_WINDOW_OPS, "FullyConnected"):
-        return OpTiming(*common)
-    if step.type == "FullyConnected":
-        return OpTiming(*common, kernels=step.filter_shape)
-    return OpTiming(
-        *common,
-        strides=op.ints_arg("strides"),
-        paddings=op.ints_arg("padding_values"),
-        padding_type=op.int_arg("padding", -1),
-        dilations=op.ints_arg("dilations"),
-        kernels=op.ints_arg("kernels") if step.type == "Pooling" else step.filter_shape,
-    )
+    end_us = start_us + busy_us
+    if step.op is None:
+        return OpTiming(step.name, step.type, start_us, end_us, step.output.shape)
+    return timing_of(step.op, start_us, end_us, step.output.shape, step.filter_shape)

@@ -6,6 +6,7 @@ nothing about the run: 0 unless a flag is wrong (1) or the process aborts.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from droidmace.engine.create import EngineRequest, create_net
+from droidmace.engine.create import EngineRequest, create_net, import_runtime
 from droidmace.engine.flags import Flags, UsageError, parse_flags, usage
 from droidmace.engine.macelog import MaceLog, StdioStream, format_float
 from droidmace.engine.net import Array, Net, OpTiming
@@ -124,6 +125,8 @@ class MaceRun:
             from droidmace.engine.capability import cpu_capability_ms
 
             capability_ms = cpu_capability_ms()
+        with contextlib.suppress(OSError):
+            import_runtime(Path(flags.model_file).read_bytes())
         for index in range(flags.restart_round):
             log.vlog(0, f"{_HERE}:811", f"restart round {index}")
             self._run_model(capability_ms)

@@ -10,8 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from droidmace.engine.attributes import Shape
+from droidmace.engine.macelog import MaceLog, format_float
+from droidmace.formats.netdef import OperatorDef
 
 Array = npt.NDArray[np.float32]
+
+
+_RANGE_AT = "core/net/serial_net.cc:199"
+_WINDOW_OPS = ("Conv2D", "DepthwiseConv2d", "Pooling")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +37,38 @@ class OpTiming:
     padding_type: int = -1
     dilations: tuple[int, ...] = ()
     kernels: tuple[int, ...] = ()
+
+
+def timing_of(
+    op: OperatorDef, start_us: int, end_us: int, output_shape: Shape, filter_shape: Shape
+) -> OpTiming:
+    """An op's timing with the arguments that MACE's tables show for its type."""
+    windowed = op.type in _WINDOW_OPS
+    if op.type == "Pooling":
+        kernels = op.ints_arg("kernels")
+    else:
+        kernels = filter_shape if windowed or op.type == "FullyConnected" else ()
+    return OpTiming(
+        name=op.name,
+        type=op.type,
+        start_us=start_us,
+        end_us=end_us,
+        output_shape=output_shape,
+        strides=op.ints_arg("strides") if windowed else (),
+        paddings=op.ints_arg("padding_values") if windowed else (),
+        padding_type=op.int_arg("padding", -1) if windowed else -1,
+        dilations=op.ints_arg("dilations") if windowed else (),
+        kernels=kernels,
+    )
+
+
+def log_range(log: MaceLog, name: str, values: Array) -> None:
+    """The line of ``MACE_LOG_TENSOR_RANGE``, from which quantization takes its ranges."""
+    low, high = float(values.min()), float(values.max())
+    log.info(
+        _RANGE_AT,
+        f"Tensor range @@{name}@@{format_float(low)},{format_float(high)}",
+    )
 
 
 class Net(ABC):

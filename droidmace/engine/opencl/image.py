@@ -14,7 +14,6 @@ import pyopencl as cl
 
 from droidmace.engine.attributes import OUT_OF_RESOURCES, Shape, nhwc
 from droidmace.engine.macelog import format_vector
-from droidmace.engine.opencl.device import Device
 from droidmace.engine.opencl.local_size import filter_2d, row_2d
 from droidmace.engine.opencl.runtime import Dispatch, Gpu
 from droidmace.errors import EngineError
@@ -44,9 +43,10 @@ def activation_size(shape: Shape) -> ImageSize:
     return (blocks(channels) * width, batch * height)
 
 
-def allocate_image(device: Device, size: ImageSize, *, half: bool) -> cl.Image:
+def allocate_image(gpu: Gpu, size: ImageSize, *, half: bool) -> cl.Image:
     """A new image; 16-bit floats if ``half``. Raises ``EngineError`` when it is too large."""
-    limit = device.max_image_size
+    gpu.risk_failure()
+    limit = gpu.device.max_image_size
     if size[0] > limit[0] or size[1] > limit[1]:
         raise EngineError(
             OUT_OF_RESOURCES, details=f"an image of {size} pixels, the device allows {limit}"
@@ -54,7 +54,7 @@ def allocate_image(device: Device, size: ImageSize, *, half: bool) -> cl.Image:
     kind = cl.channel_type.HALF_FLOAT if half else cl.channel_type.FLOAT
     try:
         return cl.create_image(
-            device.context,
+            gpu.device.context,
             cl.mem_flags.READ_WRITE,
             cl.ImageFormat(cl.channel_order.RGBA, kind),
             shape=size,
@@ -63,10 +63,11 @@ def allocate_image(device: Device, size: ImageSize, *, half: bool) -> cl.Image:
         raise EngineError(OUT_OF_RESOURCES, details=str(exc)) from exc
 
 
-def allocate_buffer(device: Device, size_bytes: int) -> cl.Buffer:
+def allocate_buffer(gpu: Gpu, size_bytes: int) -> cl.Buffer:
     """A new buffer. Raises ``EngineError``."""
+    gpu.risk_failure()
     try:
-        return cl.Buffer(device.context, cl.mem_flags.READ_WRITE, size_bytes)
+        return cl.Buffer(gpu.device.context, cl.mem_flags.READ_WRITE, size_bytes)
     except cl.Error as exc:
         raise EngineError(OUT_OF_RESOURCES, details=str(exc)) from exc
 
@@ -182,10 +183,9 @@ class WeightImages:
     def _transform(
         self, kernel: str, name: str, size: ImageSize, sizes: tuple[int, ...]
     ) -> cl.Image:
-        device = self._gpu.device
         values = np.ascontiguousarray(self.array(name))
-        image = allocate_image(device, size, half=self._half)
-        buffer = allocate_buffer(device, max(values.nbytes, 4))
+        image = allocate_image(self._gpu, size, half=self._half)
+        buffer = allocate_buffer(self._gpu, max(values.nbytes, 4))
         self._gpu.upload(buffer, values)
         dispatch = self._gpu.bind(
             _TRANSFORMS,

@@ -6,6 +6,7 @@ Source: ``TuningOrRun3DKernel`` and ``TuningOrRun2DKernel`` in
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,12 +70,14 @@ class Gpu:
         log: MaceLog,
         *,
         limit_kernel_time: bool = False,
+        failure_ratio: float = 0.0,
     ) -> None:
         self.device = device
         self.programs = programs
         self.tuner = tuner
         self.log = log
         self._limit_kernel_time = limit_kernel_time
+        self._failure_ratio = failure_ratio
         self._window = tuner.queue_window_size
         self._queued = 0
         self._copies: list[object] = []
@@ -123,6 +126,15 @@ class Gpu:
             return [self._enqueue(dispatch, launch) for launch in dispatch.launches]
         except cl.Error as exc:
             raise self._failed(exc, 288) from exc
+
+    def risk_failure(self) -> None:
+        """Fail an allocation now and then, if ``MACE_RUNTIME_FAILURE_RATIO`` asks for it.
+
+        Raises ``EngineError``.
+        """
+        if self._failure_ratio > 0 and random.random() < self._failure_ratio:  # noqa: S311
+            self.log.vlog(0, "core/runtime_failure_mock.cc:44", "Mock runtime failure.")
+            raise EngineError(OUT_OF_RESOURCES, details="MACE_RUNTIME_FAILURE_RATIO")
 
     def upload(self, buffer: cl.Buffer, values: np.ndarray[Any, Any]) -> None:
         """Copy ``values`` to the device without waiting. Raises ``EngineError``."""

@@ -148,7 +148,7 @@ class Reshape(GpuOp):
         """See :class:`GpuOp`."""
         if self.is_alias:
             return []
-        buffer = allocate_buffer(self.gpu.device, float32_buffer_bytes(output.shape))
+        buffer = allocate_buffer(self.gpu, float32_buffer_bytes(output.shape))
         return [
             bind_download(self.gpu, inputs[0], buffer, nchw=self.nchw),
             bind_upload(self.gpu, buffer, output, nchw=self.nchw),
