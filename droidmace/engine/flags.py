@@ -53,9 +53,10 @@ class Flags:
 
 @dataclass(frozen=True, slots=True)
 class UsageError:
-    """Why the command line is refused: the text for stderr."""
+    """Why nothing is run: errors for stderr, or the help that was asked for, for stdout."""
 
     text: str
+    is_help: bool = False
 
 
 _DEFAULTS = {field.name: field.default for field in fields(Flags)}
@@ -77,7 +78,7 @@ def parse_flags(arguments: Sequence[str]) -> Flags | UsageError:
             continue
         name, equals, text = word.removeprefix("-").removeprefix("-").partition("=")
         if name in ("help", "helpfull", "helpshort"):
-            return UsageError(usage())
+            return UsageError(usage(), is_help=True)
         error = _take(name, text if equals else None, words, values)
         if error:
             errors.append(f"ERROR: {error}\n")

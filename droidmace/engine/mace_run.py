@@ -78,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     flags = parse_flags(argv[1:])
     if isinstance(flags, UsageError):
-        sys.stderr.write(flags.text)
+        (sys.stdout if flags.is_help else sys.stderr).write(flags.text)
         return 1
     environ = dict(os.environ)
     log = MaceLog.from_environment(environ, StdioStream(1))

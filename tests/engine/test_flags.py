@@ -63,6 +63,7 @@ def test_all_errors_are_reported_at_once() -> None:
 def test_help_lists_every_flag() -> None:
     text = parse_flags(["--help"])
     assert isinstance(text, UsageError)
+    assert text.is_help
     assert all(f"-{name} " in text.text for name in _NAMES)
 
 
