@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from droidmace.emulator.manager import Phone
 from tests.conftest import PhoneLab
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +43,37 @@ class Done:
 
 
 Droidmace = Callable[..., Done]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A phone that was tuned, and the bundle that came of it."""
+
+    phone: Phone
+    document: dict[str, Any]
+    bundle: Path
+
+
+def tune(droidmace: Droidmace, phone: Phone, out: Path) -> Tuned:
+    done = droidmace(
+        "tune", "--serial", phone.serial, "-c", FASHION, "--out", out, "--json", *BRIEF
+    )
+    assert done.code == 0, done.stderr
+    return Tuned(phone, done.document, Path(done.document["bundle"]))
+
+
+@pytest.fixture(scope="session")
+def tuned_adreno(
+    droidmace: Droidmace, adreno_phone: Phone, tmp_path_factory: pytest.TempPathFactory
+) -> Tuned:
+    return tune(droidmace, adreno_phone, tmp_path_factory.mktemp("adreno"))
+
+
+@pytest.fixture(scope="session")
+def tuned_mali(
+    droidmace: Droidmace, mali_phone: Phone, tmp_path_factory: pytest.TempPathFactory
+) -> Tuned:
+    return tune(droidmace, mali_phone, tmp_path_factory.mktemp("mali"))
 
 
 @pytest.fixture(scope="session")

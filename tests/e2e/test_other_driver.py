@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -11,7 +10,6 @@ from droidmace.bundle.validity import forecast
 from droidmace.config import load_deployment
 from droidmace.devices.adb import AdbDevice
 from droidmace.devices.select import find_device
-from droidmace.emulator.manager import Phone
 from droidmace.formats.acceptance import GpuIdentity, GpuType
 from droidmace.formats.compiled_program import CompiledProgram
 from droidmace.macerun.output import WarningKind, classify_warning
@@ -19,47 +17,22 @@ from droidmace.macerun.session import DEFAULT_ROOT, MaceRunSession
 from droidmace.results import MaceRunResult
 from droidmace.workflows.measure import Layout, base_invocation, make_folders
 from tests.conftest import PhoneLab
-from tests.e2e.conftest import BRIEF, FASHION, Droidmace
+from tests.e2e.conftest import FASHION, Tuned
 
 
-def tuned_program(droidmace: Droidmace, phone: Phone, out: Path) -> CompiledProgram:
-    done = droidmace(
-        "tune",
-        "--serial",
-        phone.serial,
-        "-c",
-        FASHION,
-        "--out",
-        out,
-        "--json",
-        "--limit",
-        20,
-        *BRIEF,
-    )
-    assert done.code == 0, done.stderr
-    bundle = Path(done.document["bundle"])
-    return CompiledProgram.parse(next(bundle.glob("*_compiled_*")).read_bytes())
-
-
-@pytest.fixture(scope="module")
-def programs(
-    droidmace: Droidmace,
-    adreno_phone: Phone,
-    mali_phone: Phone,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> dict[str, CompiledProgram]:
-    out = tmp_path_factory.mktemp("programs")
+@pytest.fixture
+def programs(tuned_adreno: Tuned, tuned_mali: Tuned) -> dict[str, CompiledProgram]:
     return {
-        "adreno": tuned_program(droidmace, adreno_phone, out),
-        "mali": tuned_program(droidmace, mali_phone, out),
+        name: CompiledProgram.parse(next(one.bundle.glob("*_compiled_*")).read_bytes())
+        for name, one in (("adreno", tuned_adreno), ("mali", tuned_mali))
     }
 
 
 @pytest.fixture
-def phones(phone_lab: PhoneLab, adreno_phone: Phone, mali_phone: Phone) -> dict[str, AdbDevice]:
+def phones(phone_lab: PhoneLab, tuned_adreno: Tuned, tuned_mali: Tuned) -> dict[str, AdbDevice]:
     return {
-        "adreno": find_device(adreno_phone.serial, phone_lab.adb_port),
-        "mali": find_device(mali_phone.serial, phone_lab.adb_port),
+        "adreno": find_device(tuned_adreno.phone.serial, phone_lab.adb_port),
+        "mali": find_device(tuned_mali.phone.serial, phone_lab.adb_port),
     }
 
 
@@ -103,7 +76,7 @@ def test_the_oracle_foretold_it(
     there = programs[other]
     name, profile, version, mace = there.platform_info.split(", ")
     gpu = GpuIdentity(
-        gpu_type=GpuType.MALI if other == "mali" else GpuType.QUALCOMM_ADRENO,
+        gpu_type=GpuType.MALI if other == "mali" else GpuType.ADRENO,
         device_name=there.device_name or "",
         platform_name=name,
         platform_profile=profile,

@@ -3,60 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
 
 from droidmace.bundle.reader import read_bundle
-from droidmace.emulator.manager import Phone
 from droidmace.formats.compiled_program import CompiledProgram
 from droidmace.formats.tuned_parameters import TunedParameters
 from droidmace.validation.dataset import load_labelled_images
 from tests.conftest import PhoneLab
-from tests.e2e.conftest import BRIEF, FASHION, ROOT, Done, Droidmace
+from tests.e2e.conftest import ROOT, Done, Droidmace, Tuned, tune
 
 EXAMPLE = ROOT / "examples" / "fashion_mnist"
 
 
-@dataclass(frozen=True)
-class Tuned:
-    """A phone that was tuned, and the bundle that came of it."""
-
-    phone: Phone
-    document: dict[str, Any]
-    bundle: Path
-
-
-def tune(droidmace: Droidmace, phone: Phone, out: Path) -> Tuned:
-    done = droidmace(
-        "tune", "--serial", phone.serial, "-c", FASHION, "--out", out, "--json", *BRIEF
-    )
-    assert done.code == 0, done.stderr
-    return Tuned(phone, done.document, Path(done.document["bundle"]))
-
-
-@pytest.fixture(scope="module")
-def adreno(
-    droidmace: Droidmace, adreno_phone: Phone, tmp_path_factory: pytest.TempPathFactory
-) -> Tuned:
-    return tune(droidmace, adreno_phone, tmp_path_factory.mktemp("adreno"))
-
-
-@pytest.fixture(scope="module")
-def mali(
-    droidmace: Droidmace, mali_phone: Phone, tmp_path_factory: pytest.TempPathFactory
-) -> Tuned:
-    return tune(droidmace, mali_phone, tmp_path_factory.mktemp("mali"))
-
-
 @pytest.fixture(params=["adreno", "mali"])
 def tuned(request: pytest.FixtureRequest) -> Tuned:
-    return request.getfixturevalue(request.param)
+    return request.getfixturevalue(f"tuned_{request.param}")
 
 
 def test_the_document_tells_what_was_found(tuned: Tuned) -> None:
@@ -114,9 +79,9 @@ def test_the_tuned_phone_answers_like_onnxruntime_label_for_label(tuned: Tuned) 
 
 
 def test_a_second_run_pushes_no_byte_of_the_model(
-    droidmace: Droidmace, adreno: Tuned, tmp_path: Path
+    droidmace: Droidmace, tuned_adreno: Tuned, tmp_path: Path
 ) -> None:
-    again = tune(droidmace, adreno.phone, tmp_path)
+    again = tune(droidmace, tuned_adreno.phone, tmp_path)
     assert again.document["pushed_model_bytes"] == 0
     assert again.document["pushed_bytes"] == 0
 
@@ -138,11 +103,11 @@ def test_inspect_reads_every_file_of_a_bundle(droidmace: Droidmace, tuned: Tuned
 
 
 def test_devices_shows_the_phones(
-    droidmace: Droidmace, adreno: Tuned, mali: Tuned, start_phone: Callable[..., Phone]
+    droidmace: Droidmace, tuned_adreno: Tuned, tuned_mali: Tuned
 ) -> None:
     done = droidmace("devices", "--json")
     assert done.code == 0, done.stderr
     text = done.stdout
-    for one in (adreno, mali):
+    for one in (tuned_adreno, tuned_mali):
         assert one.phone.serial in text
         assert one.document["device"]["soc"] in text
