@@ -161,6 +161,8 @@ def _reshaped(op: OperatorDef, source: Shape, constant: Shape) -> Shape:
         dims = op.output_shapes[0].dims
     if not dims:
         raise unsupported(op, "its shape is not constant")
+    if any(size < -1 or (size == 0 and i >= len(source)) for i, size in enumerate(dims)):
+        raise unsupported(op, f"the shape {list(dims)}")
     sizes = [source[i] if size == 0 else size for i, size in enumerate(dims)]
     known = math.prod(size for size in sizes if size != -1)
     return tuple(math.prod(source) // max(known, 1) if size == -1 else size for size in sizes)

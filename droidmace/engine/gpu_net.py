@@ -8,13 +8,14 @@ are built the first time it runs.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyopencl as cl
 
-from droidmace.engine.attributes import OUT_OF_RESOURCES, Shape, unsupported
+from droidmace.engine.attributes import OUT_OF_RESOURCES, Shape, nhwc, unsupported
 from droidmace.engine.macelog import format_vector
 from droidmace.engine.memory import lifetimes_of, plan_memory
 from droidmace.engine.model import Model
@@ -135,6 +136,9 @@ class GpuNet(Net):
 
     def _plan(self, input_shapes: Mapping[str, Shape]) -> None:
         """Infer shapes, allocate memory and lay out the steps for inputs of these shapes."""
+        for name, shape in input_shapes.items():
+            if math.prod(nhwc(shape)) < 1 or min(shape) < 1:
+                raise EngineError(f"Invalid Arguments: input {name!r} has the shape {list(shape)}")
         shapes = dict(input_shapes)
         aliases: dict[str, str] = {}
         scratch: dict[int, list[str]] = {}

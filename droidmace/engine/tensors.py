@@ -103,8 +103,10 @@ def read_input(path: str, spec: TensorSpec, log: MaceLog) -> Array:
     """The values of one input, in ``spec``'s own shape.
 
     A file that is too long is cut; of one that is too short the rest is 0 (undefined in MACE).
-    Aborts when it cannot be opened.
+    Aborts when it cannot be opened, or when the shape has a negative size.
     """
+    if min(spec.shape, default=1) < 0:
+        log.fatal(f"{_MACE_RUN}:190", f"std::bad_alloc: shape {list(spec.shape)}")
     try:
         with Path(path).open("rb") as stream:
             data = stream.read(spec.elements * 4)

@@ -393,11 +393,30 @@ def test_half_precision_storage(gpu: Gpu, reader: LogReader, rng: np.random.Gene
         (op("Conv2D", ["x"], "y"), "too few"),
         (op("Activation", ["x"], "y", activation="GELU"), "GELU"),
         (op("Reduce", ["x"], "y", axis=(1,)), r"axis \[1\]"),
+        (op("Conv2D", ["x", "w", "short"], "y"), "'short' has 3 values for 4 channels"),
+        (op("FullyConnected", ["x", "short"], "y"), r"filter 'short' has the shape \[3\]"),
+        (op("BiasAdd", ["x", "short"], "y"), "'short' has 3 values for 4 channels"),
+        (op("BatchNorm", ["x", "short", "short"], "y"), "'short' has 3 values"),
+        (op("Activation", ["x", "short"], "y", activation="PRELU"), "'short' has 3 values"),
+        (op("Eltwise", ["x", "short"], "y", type=0), r"broadcast of \[1, 1, 1, 3\]"),
+        (op("Conv2D", ["x", "w"], "y", strides=(0, 1)), r"strides \[0, 1\]"),
+        (op("Pooling", ["x"], "y", kernels=(9, 9), padding_values=(0, 0)), "fewer than the window"),
+        (op("Reshape", ["x"], "y", dim=(7, -1)), "to"),
+        (op("Reshape", ["x"], "y", dim=(4, 4, 2, 2, 0)), "the shape"),
+        (op("Softmax", ["nowhere"], "y"), "nothing makes its input 'nowhere'"),
     ],
 )
 def test_what_cannot_run_is_named(
     gpu: Gpu, rng: np.random.Generator, layer: Any, words: str
 ) -> None:
-    made = model([layer], {"x": (1, 4, 4, 4)}, ["y"], {"w": _random(rng, 4, 4, 1, 1)})
+    constants = {"w": _random(rng, 4, 4, 1, 1), "short": _random(rng, 3)}
+    made = model([layer], {"x": (1, 4, 4, 4)}, ["y"], constants)
     with pytest.raises(EngineError, match=words):
+        GpuNet(made, gpu)
+
+
+@pytest.mark.parametrize("shape", [(1, 0, 4, 4), (1, -4, -4, 4), (4, 4, 4), (1, 1 << 30, 4, 4)])
+def test_impossible_input_shapes(gpu: Gpu, shape: tuple[int, ...]) -> None:
+    made = model([op("Softmax", ["x"], "y")], {"x": shape}, ["y"])
+    with pytest.raises(EngineError, match="shape|resources"):
         GpuNet(made, gpu)

@@ -127,11 +127,18 @@ class WeightImages:
         try:
             return self._tensors[name]
         except KeyError:
-            raise EngineError(f"the model has no constant {name!r}") from None
+            raise EngineError(f"Unsupported: {name!r} is no constant of the model") from None
+
+    def filter_shape(self, name: str) -> tuple[int, int, int, int]:
+        """The four sizes of a filter. Raises ``EngineError`` for any other rank."""
+        shape = self.array(name).shape
+        if len(shape) != 4:
+            raise EngineError(f"Unsupported: filter {name!r} has the shape {list(shape)}")
+        return (shape[0], shape[1], shape[2], shape[3])
 
     def convolution_filter(self, name: str) -> cl.Image:
         """OIHW filter: [input channels, output blocks * taps]."""
-        out_channels, in_channels, height, width = self._shape(name, 4)
+        out_channels, in_channels, height, width = self.filter_shape(name)
         taps = height * width
         size = (blocks(in_channels) * 4, blocks(out_channels) * taps)
         sizes = (out_channels, in_channels, taps)
@@ -139,14 +146,14 @@ class WeightImages:
 
     def depthwise_filter(self, name: str) -> cl.Image:
         """1IHW filter: [taps, channel blocks]."""
-        _, channels, height, width = self._shape(name, 4)
+        _, channels, height, width = self.filter_shape(name)
         taps = height * width
         size = (taps, blocks(channels))
         return self._image("dw_filter_buffer_to_image", name, size, (channels, taps))
 
     def fully_connected_weight(self, name: str) -> cl.Image:
         """OIHW weight: [input blocks * taps, output channels]."""
-        out_channels, in_channels, height, width = self._shape(name, 4)
+        out_channels, in_channels, height, width = self.filter_shape(name)
         taps = height * width
         size = (blocks(in_channels) * taps, out_channels)
         return self._image("weight_width_buffer_to_image", name, size, (in_channels, taps))
@@ -167,12 +174,6 @@ class WeightImages:
         """Wait for the transforms and let go of the buffers they read. Raises ``EngineError``."""
         self._gpu.finish()
         self._pending.clear()
-
-    def _shape(self, name: str, rank: int) -> Shape:
-        shape = self.array(name).shape
-        if len(shape) != rank:
-            raise EngineError(f"constant {name!r} has the shape {list(shape)}, not {rank} axes")
-        return shape
 
     def _image(self, kernel: str, name: str, size: ImageSize, sizes: tuple[int, ...]) -> cl.Image:
         image = self._images.get((kernel, name))

@@ -22,7 +22,7 @@ class Pooling(GpuOp):
     def __init__(self, op: OperatorDef, context: NetContext) -> None:
         super().__init__(op, context)
         kernel = op.ints_arg("kernels")
-        if len(kernel) != 2:
+        if len(kernel) != 2 or min(kernel) < 1:
             raise unsupported(op, f"kernels {list(kernel)}")
         self.window = Window.of(op, (kernel[0], kernel[1]))
         self.kind = op.int_arg("pooling_type", _POOL_AVERAGE)
@@ -37,6 +37,8 @@ class Pooling(GpuOp):
         """See :class:`GpuOp`."""
         batch, height, width, channels = nhwc(shapes[self.inputs[0]])
         out, self.padding = self.window.slide((height, width), ceil=self.ceil)
+        if min(out) < 1:
+            raise unsupported(self.op, f"{height}x{width} pixels are fewer than the window")
         return (batch, *out, channels)
 
     def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
@@ -141,9 +143,9 @@ class FullyConnected(GpuOp):
 
     def __init__(self, op: OperatorDef, context: NetContext) -> None:
         super().__init__(op, context)
-        self.weight_shape = context.weights.array(op.inputs[1]).shape
+        self.weight_shape = context.weights.filter_shape(op.inputs[1])
         self.weight = context.weights.fully_connected_weight(op.inputs[1])
-        self.bias = context.weights.vector(op.inputs[2]) if len(op.inputs) > 2 else None
+        self.bias = self.vector(2, self.weight_shape[0]) if len(op.inputs) > 2 else None
         self.activation = FusedActivation.of(op)
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import pyopencl as cl
+
 from droidmace.engine.attributes import Shape, nhwc, unsupported
 from droidmace.engine.opencl.image import ImageTensor, WeightImages, blocks
 from droidmace.engine.opencl.runtime import Dispatch, Gpu
@@ -51,6 +53,17 @@ class GpuOp(ABC):
     @abstractmethod
     def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
         """Build the op's kernels for these images, in the order they are to run."""
+
+    def vector(self, index: int, channels: int) -> cl.Image:
+        """Input ``index``, a constant with one value per channel.
+
+        The size is checked: a kernel that reads past the end of an image may crash the driver.
+        """
+        name = self.op.inputs[index]
+        count = self.context.weights.array(name).size
+        if count != channels:
+            raise unsupported(self.op, f"{name!r} has {count} values for {channels} channels")
+        return self.context.weights.vector(name)
 
     def scratch_shapes(self) -> list[Shape]:
         """Activation shapes of images that the op needs between its own kernels."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import pyopencl as cl
+
 from droidmace.engine.attributes import FusedActivation, Shape, Window, nhwc, unsupported
 from droidmace.engine.opencl import local_size
 from droidmace.engine.opencl.image import ImageTensor, blocks
@@ -17,8 +19,8 @@ class _Convolution(GpuOp):
 
     def __init__(self, op: OperatorDef, context: NetContext) -> None:
         super().__init__(op, context)
-        self.filter_shape = context.weights.array(op.inputs[1]).shape
-        self.bias = context.weights.vector(op.inputs[2]) if len(op.inputs) > 2 else None
+        self.filter_shape = context.weights.filter_shape(op.inputs[1])
+        self.bias: cl.Image | None = None
         self.window = Window.of(op, (self.filter_shape[2], self.filter_shape[3]))
         self.activation = FusedActivation.of(op)
         self.padding = (0, 0)
@@ -52,6 +54,8 @@ class Conv2D(_Convolution):
         if op.int_arg("group", 1) != 1:
             raise unsupported(op, f"group {op.int_arg('group')}")
         self.filter = context.weights.convolution_filter(op.inputs[1])
+        if len(op.inputs) > 2:
+            self.bias = self.vector(2, self.filter_shape[0])
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
         """See :class:`GpuOp`."""
@@ -107,6 +111,8 @@ class DepthwiseConv2d(_Convolution):
         if self.window.stride[0] != self.window.stride[1]:
             raise unsupported(op, f"strides {list(self.window.stride)}")
         self.filter = context.weights.depthwise_filter(op.inputs[1])
+        if len(op.inputs) > 2:
+            self.bias = self.vector(2, self.filter_shape[1])
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
         """See :class:`GpuOp`."""

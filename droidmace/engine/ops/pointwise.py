@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+import pyopencl as cl
+
 from droidmace.engine.attributes import EltwiseType, FusedActivation, Shape, nhwc, unsupported
 from droidmace.engine.opencl import local_size
 from droidmace.engine.opencl.image import ImageTensor
@@ -21,15 +23,19 @@ class Activation(GpuOp):
         self.name = op.str_arg("activation", "NOOP")
         if self.name == "PRELU":
             self.options: tuple[str, ...] = ("-DUSE_PRELU",)
-            self.alpha = [context.weights.vector(op.inputs[1])]
+            self.alpha: list[cl.Image] = []
             self.numbers = (0.0, 0.0)
         else:
             activation = FusedActivation.of(op)
-            self.options, self.numbers, self.alpha = activation.options, activation.arguments, []
+            self.options, self.numbers = activation.options, activation.arguments
+            self.alpha = []
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
         """See :class:`GpuOp`."""
-        return shapes[self.inputs[0]]
+        shape = shapes[self.inputs[0]]
+        if self.name == "PRELU":
+            self.alpha = [self.vector(1, nhwc(shape)[3])]
+        return shape
 
     def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
         """See :class:`GpuOp`."""
@@ -79,7 +85,10 @@ class Eltwise(GpuOp):
         found = [shapes[name] for name in self.inputs]
         if self.constant is not None:
             found.append(self.constant.shape)
-        return max(found, key=math.prod)
+        found.sort(key=math.prod, reverse=True)
+        if len(found) == 2:
+            self._broadcast(*found)
+        return found[0]
 
     def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
         """See :class:`GpuOp`."""
@@ -125,7 +134,7 @@ class Eltwise(GpuOp):
         ]
 
     def _broadcast(self, whole: Shape, part: Shape) -> list[str]:
-        """The build option for spreading ``part`` over ``whole``."""
+        """The build option for spreading ``part`` over ``whole``. Raises ``EngineError``."""
         large, small = nhwc(whole), nhwc(part)
         if large == small:
             return []
@@ -141,13 +150,11 @@ class Eltwise(GpuOp):
 class BiasAdd(GpuOp):
     """A constant per channel added."""
 
-    def __init__(self, op: OperatorDef, context: NetContext) -> None:
-        super().__init__(op, context)
-        self.bias = context.weights.vector(op.inputs[1])
-
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
         """See :class:`GpuOp`."""
-        return shapes[self.inputs[0]]
+        shape = shapes[self.inputs[0]]
+        self.bias = self.vector(1, nhwc(shape)[3])
+        return shape
 
     def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
         """See :class:`GpuOp`."""
@@ -168,15 +175,17 @@ class BatchNorm(GpuOp):
 
     def __init__(self, op: OperatorDef, context: NetContext) -> None:
         super().__init__(op, context)
-        constants = op.inputs[1:]
-        if len(constants) not in (2, 4):
+        if len(op.inputs) not in (3, 5):
             raise unsupported(op, f"{len(op.inputs)} inputs")
-        self.constants = [context.weights.vector(name) for name in constants]
+        self.constants: list[cl.Image] = []
         self.activation = FusedActivation.of(op)
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
         """See :class:`GpuOp`."""
-        return shapes[self.inputs[0]]
+        shape = shapes[self.inputs[0]]
+        channels = nhwc(shape)[3]
+        self.constants = [self.vector(i, channels) for i in range(1, len(self.op.inputs))]
+        return shape
 
     def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
         """See :class:`GpuOp`."""
