@@ -18,6 +18,9 @@ from droidmace.emulator.opencl_drivers import NO_DRIVER, OpenClDriver, find_driv
 from droidmace.emulator.profile import PhoneProfile, parse_profile
 from droidmace.emulator.sandbox import sandbox_arguments
 
+LISTEN_FD = 8
+CONTROL_FD = 9
+"""Descriptors of the phone's sockets; its init, a shell, can close single-digit ones only."""
 REBOOT_EXIT_CODE = 75
 """Exit code of daemon and sandbox that asks for a reboot (EX_TEMPFAIL of sysexits.h)."""
 BOOT_TIMEOUT_S = 30.0
@@ -25,6 +28,15 @@ STOP_TIMEOUT_S = 15.0
 KILL_TIMEOUT_S = 10.0
 
 _SECTOR_BYTES = 512
+
+
+def reserve_descriptors() -> None:
+    """Keep everybody else off ``LISTEN_FD`` and ``CONTROL_FD``; call it before files are opened."""
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for descriptor in (LISTEN_FD, CONTROL_FD):
+        os.dup2(null, descriptor, inheritable=False)
+    if null not in (LISTEN_FD, CONTROL_FD):
+        os.close(null)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +71,10 @@ class Boot:
 
     def __init__(self, plan: BootPlan, listener: socket.socket, control: socket.socket) -> None:
         self._plan = plan
+        os.dup2(listener.fileno(), LISTEN_FD, inheritable=False)
+        os.dup2(control.fileno(), CONTROL_FD, inheritable=False)
         with ExitStack() as stack:
-            inherited = [listener.fileno(), control.fileno()]
+            inherited = [LISTEN_FD, CONTROL_FD]
             environment = rom.command_environment(plan.driver)
             if plan.profile.storage_bytes is not None:
                 archives = self._open_archives(stack, plan.profile.storage_bytes)
@@ -72,8 +86,8 @@ class Boot:
             self._process = subprocess.Popen(
                 [
                     str(plan.bwrap), "--args", str(arguments_fd), "--info-fd", str(info_write),
-                    "--", rom.INIT, "--listen-fd", str(listener.fileno()),
-                    "--control-fd", str(control.fileno()), "--config", rom.DAEMON_CONFIG,
+                    "--", rom.INIT, "--listen-fd", str(LISTEN_FD),
+                    "--control-fd", str(CONTROL_FD), "--config", rom.DAEMON_CONFIG,
                 ],
                 stdin=subprocess.DEVNULL,
                 env={},  # the phone can read the environment of its process 1

@@ -33,7 +33,7 @@ _SYSTEM_PROGRAMS = ("init", "getprop", "setprop", "dumpsys", "log", "logcat", "r
 # Applets that the phone has better ones for, or that would mean the machine and not the phone.
 _NOT_LINKED = {"sh", "halt", "poweroff", "oneit", "su", "login", "switch_root", *_SYSTEM_PROGRAMS}
 # Android's toybox has these, Debian's build of it has not.
-_COREUTILS = ("dd", "diff", "expr", "tr")
+_COREUTILS = ("dd", "diff", "expr", "stty", "tr")
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +231,8 @@ def command_environment(driver: OpenClDriver | None) -> dict[str, str]:
 def _daemon_config(
     profile: PhoneProfile, driver: OpenClDriver | None, properties: Mapping[str, str]
 ) -> dict[str, object]:
-    config: dict[str, object] = {
+    speed = profile.link_mib_per_s
+    return {
         "banner_properties": {
             key: properties[key]
             for key in ("ro.product.name", "ro.product.model", "ro.product.device")
@@ -239,8 +240,8 @@ def _daemon_config(
         "environment": command_environment(driver),
         "shell": "/system/bin/sh",
         "home": "/",
+        "link_bytes_per_s": None if speed is None else speed * (1 << 20),
     }
-    return config
 
 
 # Only Python itself gets its library folder on the loader's path, never the programs it starts

@@ -78,11 +78,6 @@ def sandbox_arguments(
         arguments.append("--disable-userns")
     for path in _FOLDERS:
         arguments += ["--perms", "0755", "--dir", path]
-    if storage_bytes is None:
-        arguments += ["--bind", str(folder.data), "/data"]
-    else:
-        arguments += ["--perms", "0771", "--size", str(storage_bytes), "--tmpfs", "/data"]
-
     arguments += ["--proc", "/proc", "--dev", "/dev"]
     for path, size_bytes in _RAM_DISKS.items():
         arguments += ["--perms", "0755", "--size", str(size_bytes), "--tmpfs", path]
@@ -95,6 +90,11 @@ def sandbox_arguments(
             case Mask(target):
                 arguments += ["--tmpfs", target]
                 masks.append(target)
+    # The last mount of a disk is the one that ``df`` names: on a phone that is /data.
+    if storage_bytes is None:
+        arguments += ["--bind", str(folder.data), "/data"]
+    else:
+        arguments += ["--perms", "0771", "--size", str(storage_bytes), "--tmpfs", "/data"]
     for path, target in _links().items():
         arguments += ["--symlink", target, path]
     for path in (*masks, "/proc", "/dev", "/"):

@@ -10,6 +10,7 @@ On READY_FD it writes one JSON line once the phone has booted, or what went wron
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import resource
@@ -23,7 +24,15 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from droidmace.emulator.boot import BOOT_TIMEOUT_S, REBOOT_EXIT_CODE, STOP_TIMEOUT_S, Boot, BootPlan
+from droidmace.emulator.boot import (
+    BOOT_TIMEOUT_S,
+    CONTROL_FD,
+    REBOOT_EXIT_CODE,
+    STOP_TIMEOUT_S,
+    Boot,
+    BootPlan,
+    reserve_descriptors,
+)
 from droidmace.emulator.control import request
 from droidmace.emulator.folder import PhoneFolder, RunRecord, exclusive_lock
 from droidmace.errors import DroidmaceError, EmulatorError
@@ -75,7 +84,6 @@ class Supervisor:
                     self._run, boots=self._run.boots + 1, sandbox_pid=boot.first_pid
                 )
                 self._plan.folder.write_run(self._run)
-                self._slow_link_down()
                 if self._run.boots == 1:
                     tell(ready_fd, {"port": self._run.port})
                 self._wait_for_end(boot)
@@ -109,13 +117,6 @@ class Supervisor:
                 f"the phone went down while booting, exit code {boot.exit_code}",
                 hint=None if boot.first_pid else _NAMESPACES_HINT,
             )
-
-    def _slow_link_down(self) -> None:
-        """Give the link the profile's speed; the daemon starts with the fastest."""
-        speed = self._plan.profile.link_mib_per_s
-        if speed is not None:
-            fault = {"kind": "link", "bytes_per_s": speed * (1 << 20)}
-            request(self._plan.folder, {"op": "fault", "fault": fault})
 
     def _wait_for_end(self, boot: Boot) -> None:
         """Wait until the phone goes down by itself, or switch it off when told to."""
@@ -184,7 +185,9 @@ def main(arguments: list[str]) -> int:
         os._exit(0)  # whoever started us need not wait for us
     os.setsid()
     os.umask(0o022)
-    os.set_inheritable(ready_fd, False)
+    inherited_fd, ready_fd = ready_fd, fcntl.fcntl(ready_fd, fcntl.F_DUPFD_CLOEXEC, CONTROL_FD + 1)
+    os.close(inherited_fd)
+    reserve_descriptors()
     # A program that crashes on the phone must not leave a core file on the host.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:

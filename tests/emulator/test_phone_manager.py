@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import shutil
@@ -173,6 +174,12 @@ def test_faults_and_stats(phone_lab: PhoneLab, start_phone: Start, tmp_path: Pat
     phone.clear_faults()
     phone.wait_for_adb()
     assert phone_lab.output(phone, "echo back") == "back"
+
+
+def test_the_profiles_link_speed_is_the_daemons(phone_lab: PhoneLab, start_phone: Start) -> None:
+    phone = start_phone(overrides={"link_mib_per_s": 2}, driver="none")
+    config = phone_lab.output(phone, "cat /system/etc/adbd.json")
+    assert json.loads(config)["link_bytes_per_s"] == 2 << 20
 
 
 @pytest.mark.parametrize("name", ["../up", "", "a/b", ".hidden", "x" * 40, "-x"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import socket
 import sys
 from collections.abc import Callable
@@ -172,3 +173,25 @@ def test_no_descriptor_of_the_host_is_inherited(phone_lab: PhoneLab, adreno_phon
     targets = re.findall(r"-> (\S+)", listing)
     assert all(target.startswith(("pipe:", "socket:", "/proc/", "/dev/")) for target in targets)
     assert len(targets) <= 5
+
+
+_TAKE_SOCKETS = """
+import ctypes, os, socket
+PIDFD_GETFD = 438
+libc = ctypes.CDLL(None, use_errno=True)
+for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+    if pid in (os.getpid(), os.getppid()):
+        continue
+    process = os.pidfd_open(pid)
+    for number in range(64):
+        taken = libc.syscall(PIDFD_GETFD, process, number, 0)
+        if taken >= 0 and os.readlink(f"/proc/self/fd/{taken}").startswith("socket:"):
+            print("took", socket.socket(fileno=taken))
+print("tried")
+"""
+
+
+def test_the_daemons_sockets_cannot_be_taken(phone_lab: PhoneLab, adreno_phone: Phone) -> None:
+    """They belong to the host's network: disconnected, they could be connected to anything."""
+    program = f"/vendor/bin/python3 -c {shlex.quote(_TAKE_SOCKETS)}"
+    assert phone_lab.output(adreno_phone, program) == "tried"

@@ -118,6 +118,16 @@ def test_applets_and_shell(phone_lab: PhoneLab, adreno_phone: Phone) -> None:
     assert phone_lab.shell(adreno_phone, "exit 3").returncode == 3
 
 
+def test_df_names_the_data_partition(phone_lab: PhoneLab, adreno_phone: Phone) -> None:
+    for path in ("/data/local/tmp", "/sdcard"):
+        assert phone_lab.output(adreno_phone, f"df {path} | tail -n 1").split()[-1] == "/data"
+
+
+def test_the_terminal_can_be_asked(phone_lab: PhoneLab, adreno_phone: Phone) -> None:
+    asked = phone_lab.run_adb("-s", adreno_phone.serial, "shell", "-t", "-t", "stty size")
+    assert (asked.returncode, len(asked.stdout.split())) == (0, 2), asked
+
+
 def test_sdcard_is_one_place(phone_lab: PhoneLab, adreno_phone: Phone) -> None:
     phone_lab.output(adreno_phone, "echo here > /sdcard/where")
     assert (

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ctypes
 import dataclasses
 import logging
 import os
@@ -28,6 +29,7 @@ from droidmace.emulator.adbd.errors import DaemonConfigError
 from droidmace.errors import EXIT_ERROR, DroidmaceError
 
 _FIRST_INHERITED_FD = 3
+_PR_SET_DUMPABLE = 4  # linux/prctl.h
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.shell:
             config = dataclasses.replace(config, shell=options.shell)
         _keep_from_children()
+        _keep_from_others()
         listener = _inherited_socket(
             options.listen_fd, (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
         )
@@ -76,6 +79,18 @@ def _keep_from_children() -> None:
                 os.set_inheritable(fd, False)
             except OSError:
                 continue  # The one that listed the folder; it is closed by now.
+
+
+def _keep_from_others() -> None:
+    """Let no process of the phone take our descriptors with ptrace(2) or pidfd_getfd(2).
+
+    Commands run as the same user, and our TCP sockets belong to the network outside the sandbox:
+    a taken one, disconnected, could be connected to anything that the host can reach.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl(PR_SET_DUMPABLE): {os.strerror(number)}")
 
 
 def _inherited_socket(fd: int, families: tuple[socket.AddressFamily, ...]) -> socket.socket:

@@ -17,7 +17,11 @@ chmod 0771 /data/local /data/local/tmp
 setprop sys.boot_completed 1
 
 # adbd reads its environment for commands from its own configuration; ours stays with us.
-/vendor/bin/python3 -m droidmace.emulator.adbd "$@"
+/vendor/bin/python3 -m droidmace.emulator.adbd "$@" &
+# Its sockets belong to the network of the machine outside: nobody else may hold them, since any
+# process on the phone could take them from this shell.
+exec 8<&- 9<&-
+wait $!
 code=$?
 
 case $(getprop sys.powerctl) in
