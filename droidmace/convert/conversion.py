@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from droidmace.convert.graph import Array, Graph, Node, Shape
+from droidmace.convert.graph import Array, Graph, Node, Shape, fresh_name
 from droidmace.convert.mace_ops import OpDraft
 from droidmace.errors import ModelError
 
@@ -47,6 +47,13 @@ class Conversion:
         self.ops: dict[str, OpDraft] = {}
         self.values: dict[str, Value] = {}
         self.constants: dict[str, Array] = {}
+        self._names = graph.tensor_names()
+
+    def new_name(self, wanted: str) -> str:
+        """A name for a tensor or constant that the model does not have, near ``wanted``."""
+        name = fresh_name(wanted, self._names)
+        self._names.add(name)
+        return name
 
     def value(self, node: Node, index: int = 0, *, whole_pixel: bool = True) -> Value:
         """Where input ``index`` is; with ``whole_pixel`` its order must be ONNX's own."""
@@ -90,7 +97,7 @@ class Conversion:
         if present is not None and not (
             present.shape == values.shape and np.array_equal(present, values)
         ):
-            name = f"{node.name}_{name}"
+            name = self.new_name(f"{node.name}_{name}")
         self.constants[name] = values
         return name
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,7 +38,10 @@ class Node:
 
     def refuse(self, why: str, *, hint: str | None = None) -> ModelError:
         """The error that says that this node cannot be converted."""
-        return ModelError(f"{self.op_type} node {self.name!r}: {why}", hint=hint)
+        return ModelError(
+            f"{self.op_type} node {self.name!r}: {why}",
+            hint=hint or "change this part of the model and export it again",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,17 @@ class Graph:
         counts.update(self.outputs)
         return counts
 
+    def tensor_names(self) -> set[str]:
+        """Every name that a tensor or constant of the model has."""
+        of_nodes = (name for node in self.nodes for name in (*node.inputs, *node.outputs))
+        return {*self.constants, *self.shapes, *self.inputs, *self.outputs, *of_nodes}
+
     def producers(self) -> dict[str, Node]:
         """The node that writes each tensor."""
         return {name: node for node in self.nodes for name in node.outputs if name}
+
+
+def fresh_name(wanted: str, taken: Container[str]) -> str:
+    """``wanted``, or with a number behind it where that name is ``taken``."""
+    numbered = (f"{wanted}_{number}" for number in itertools.count(2))
+    return next(name for name in itertools.chain([wanted], numbered) if name not in taken)

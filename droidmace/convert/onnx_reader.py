@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from droidmace.config import TensorSpec
-from droidmace.convert.graph import Array, Graph, Node, Shape
+from droidmace.convert.graph import Array, Graph, Node, Shape, fresh_name
 from droidmace.errors import MissingExtraError, ModelError
 
 if TYPE_CHECKING:
@@ -87,10 +87,18 @@ def _load(onnx: ModuleType, path: Path) -> ModelProto:
     try:
         size = path.stat().st_size
         if size > MAX_FILE_BYTES:
-            raise ModelError(f"{size} bytes are more than one ONNX message holds", where=str(path))
+            raise ModelError(
+                f"{size} bytes are more than one ONNX message holds",
+                where=str(path),
+                hint="export the weights to an external file beside the model",
+            )
         content = path.read_bytes()
     except OSError as exc:
-        raise ModelError(f"cannot be read: {exc.strerror}", where=str(path)) from exc
+        raise ModelError(
+            f"cannot be read: {exc.strerror or exc}",
+            where=str(path),
+            hint="check model_file_path and the file's permissions",
+        ) from exc
     if not content:
         raise ModelError("the ONNX file is empty", where=str(path), hint="export the model again")
     try:
@@ -169,7 +177,11 @@ def _fix_input_shapes(model: ModelProto, inputs: Sequence[TensorSpec], path: Pat
         spec = declared[name]
         tensor_type = value.type.tensor_type
         if spec.data_type != "float32" or tensor_type.elem_type != 1:
-            raise ModelError(f"input {name!r} is not float32", where=str(path))
+            raise ModelError(
+                f"input {name!r} is not float32",
+                where=str(path),
+                hint="only float models can be converted: export one, and declare float32",
+            )
         expected = onnx_shape(spec)
         dims = tensor_type.shape.dim
         fits = len(dims) == len(expected) and all(
@@ -198,7 +210,11 @@ def _check_outputs(graph: Graph, outputs: Sequence[TensorSpec], path: Path) -> N
                 + (repr(graph.nodes[-1].output) if graph.nodes else "nothing"),
             )
         if spec.data_type != "float32":
-            raise ModelError(f"output {spec.name!r} is not float32", where=str(path))
+            raise ModelError(
+                f"output {spec.name!r} is not declared as float32",
+                where=str(path),
+                hint="correct output_data_types",
+            )
         if graph.shapes.get(spec.name) != onnx_shape(spec):
             raise ModelError(
                 f"output {spec.name!r} is declared as {_text(spec.shape)} {spec.data_format}, "
@@ -213,9 +229,7 @@ def _nodes(onnx: ModuleType, model: ModelProto, path: Path) -> tuple[Node, ...]:
     names: set[str] = set()
     for proto in model.graph.node:
         # MACE names an anonymous op after its outputs; names must differ.
-        name = proto.name or "_".join(proto.output)
-        if name in names:
-            name = proto.output[0]
+        name = fresh_name(proto.name or "_".join(proto.output), names)
         names.add(name)
         if proto.domain not in _DEFAULT_DOMAINS:
             raise ModelError(

@@ -24,7 +24,7 @@ def clip(state: Conversion, node: Node) -> None:
     """Clip from 0 (ReLU6 is one): as Relu."""
     low = _bound(state, node, "min", 1, -FLOAT32_MAX)
     high = _bound(state, node, "max", 2, FLOAT32_MAX)
-    if low != 0.0 or high <= 0.0:
+    if low != 0.0 or not high > 0.0:  # NaN included
         raise node.refuse(
             f"it clips to {low:g} … {high:g}; only 0 … maximum is an activation of MACE"
         )
@@ -89,7 +89,7 @@ def reduce_mean(state: Conversion, node: Node) -> None:
     found = None if axes is None else sorted(int(axis) % 4 for axis in axes)
     if found != [2, 3]:
         raise node.refuse(
-            f"it averages over the axes {found if found is not None else 'of a tensor'}; "
+            f"it averages over {'unknown axes' if found is None else f'the axes {found}'}; "
             "only height and width (2, 3) are supported"
         )
     _mean_over_pixels(state, node, flat=not node.attributes.get("keepdims", 1))

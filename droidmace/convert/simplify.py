@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from droidmace.convert.graph import Array, Graph, Node
+from droidmace.convert.graph import Array, Graph, Node, fresh_name
 
 _CONSTANT_ATTRIBUTES = ("value", "value_float", "value_floats", "value_int", "value_ints")
 
@@ -144,14 +144,16 @@ def _fold_batch_norms(graph: Graph) -> Graph:
         scale, shift = _scale_and_shift(norm, constants)
         if scale.shape != (weights.shape[0],):
             raise norm.refuse(f"{scale.size} channels for {weights.shape[0]} of the convolution")
-        weights_name = _owned(graph, conv.input(1), norm)
+        weights_name = _owned(graph, conv.input(1), norm, constants)
         per_filter = scale.reshape(-1, *[1] * (weights.ndim - 1))
         folded = weights.astype(np.float64) * per_filter
         constants[weights_name] = folded.astype(np.float32)
-        bias_name = f"{norm.name}offset"  # as MACE's converter names a new bias
         if conv.input(2):
-            bias_name = _owned(graph, conv.input(2), norm)
+            bias_name = _owned(graph, conv.input(2), norm, constants)
             shift = _constant(conv, 2, constants) * scale + shift
+        else:
+            # As MACE's converter names a new bias.
+            bias_name = _new_name(graph, f"{norm.name}offset", constants)
         constants[bias_name] = shift.astype(np.float32)
         return replace(
             conv, inputs=(conv.input(0), weights_name, bias_name), outputs=(norm.output,)
@@ -165,7 +167,9 @@ def _scale_and_shift(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """A batch normalization as ``x * scale + shift``, per channel."""
     gamma, beta, mean, variance = (_constant(norm, index, constants) for index in range(1, 5))
-    scale = gamma / np.sqrt(variance + float(norm.attributes.get("epsilon", 1e-5)))
+    # A negative variance gives NaN, which no weight may be.
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scale = gamma / np.sqrt(variance + float(norm.attributes.get("epsilon", 1e-5)))
     return scale, beta - mean * scale
 
 
@@ -202,11 +206,12 @@ def _fold_bias_adds(graph: Graph) -> Graph:
         if not per_channel or aligned[1] not in {1, channels}:
             return None
         bias: NDArray[Any] = np.broadcast_to(addend.reshape(-1), (channels,)).astype(np.float64)
+        # It scales the bias that was there, not the one that comes.
         attributes = dict(node.attributes)
+        beta = float(attributes.pop("beta", 1.0))
         if node.input(2):
-            beta = float(attributes.pop("beta", 1.0))
             bias = bias + beta * _constant(node, 2, constants)
-        name = _owned(graph, addend_name, add)
+        name = _owned(graph, addend_name, add, constants)
         constants[name] = bias.astype(np.float32)
         return replace(
             node,
@@ -219,9 +224,16 @@ def _fold_bias_adds(graph: Graph) -> Graph:
     return _fold_pairs(graph, "Add", fold)
 
 
-def _owned(graph: Graph, name: str, node: Node) -> str:
+def _owned(graph: Graph, name: str, node: Node, constants: Mapping[str, Array]) -> str:
     """``name``, or one of ``node``'s own when others read that constant as it is."""
-    return name if graph.uses()[name] == 1 else f"{node.name}_{name}"
+    if graph.uses()[name] == 1:
+        return name
+    return _new_name(graph, f"{node.name}_{name}", constants)
+
+
+def _new_name(graph: Graph, wanted: str, constants: Mapping[str, Array]) -> str:
+    """A name that neither the model nor a constant added since has, near ``wanted``."""
+    return fresh_name(wanted, graph.tensor_names() | constants.keys())
 
 
 def _constant(node: Node, index: int, constants: Mapping[str, Array]) -> NDArray[np.float64]:

@@ -115,7 +115,7 @@ def _pad(
 ) -> Value:
     """A Pad op for what ``padding_values`` cannot say: they are halved, the smaller first."""
     batch, height, width, channels = source.shape
-    output = f"{node.name}_padded"
+    output = state.new_name(f"{node.name}_padded")
     shape = (
         batch,
         height + before[0] + after[0],

@@ -169,6 +169,53 @@ def test_matmul_and_add_after_a_mean(tmp_path: Path) -> None:
     assert len(graph.nets[0].ops[1].inputs) == 3
 
 
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_beta_scales_a_gemms_own_bias_only(with_bias: bool, tmp_path: Path) -> None:
+    names = ["f", "w", "c"] if with_bias else ["f", "w"]
+    chain = [
+        node("GlobalAveragePool", ["x"], ["p"]),
+        node("Flatten", ["p"], ["f"]),
+        node("Gemm", names, ["g"], alpha=2.0, beta=0.5),
+        node("Add", ["g", "added"], ["y"]),
+    ]
+    constants = {"w": weights(4, 3), "c": weights(3), "added": weights(3, seed=8)}
+    inputs, outputs = {"x": (1, 4, 5, 5)}, {"y": (1, 3)}
+    path = save_model(tmp_path / "m.onnx", chain, inputs, outputs, constants)
+    graph = compare_with_onnxruntime(declare(path, inputs, outputs))
+    assert op_types(graph) == ["Reduce", "FullyConnected"]
+
+
+@pytest.mark.parametrize("opset", range(7, 22))
+def test_every_opset_that_is_read(opset: int, tmp_path: Path) -> None:
+    """Clip's bounds, ReduceMean's axes and Softmax's meaning changed on the way."""
+    clip, clip_constants = node("Clip", ["b"], ["r"], min=0.0, max=5.5), {}
+    if opset >= 11:
+        clip = node("Clip", ["b", "low", "high"], ["r"])
+        clip_constants = {"low": np.float32(0), "high": np.float32(5.5)}
+    mean, mean_constants = node("ReduceMean", ["r"], ["m"], axes=[-1, 2], keepdims=0), {}
+    if opset >= 18:
+        mean = node("ReduceMean", ["r", "axes"], ["m"], keepdims=0)
+        mean_constants = {"axes": np.array([-1, 2])}
+    if opset < 11:  # negative axes came with opset 11
+        mean = node("ReduceMean", ["r"], ["m"], axes=[2, 3], keepdims=0)
+    chain = [
+        node("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]),
+        node("BatchNormalization", ["a", "gamma", "beta", "mean", "var"], ["b"]),
+        clip,
+        mean,
+        node("Gemm", ["m", "v", "c"], ["g"]),
+        node("Softmax", ["g"], ["y"], axis=1),
+    ]
+    constants = {
+        **{"w": weights(4, 4, 3, 3), "v": weights(4, 3), "c": weights(3), **norm_weights(4)},
+        **clip_constants,
+        **mean_constants,
+    }
+    path = save_model(tmp_path / "m.onnx", chain, X, {"y": (1, 3)}, constants, opset=opset)
+    graph = compare_with_onnxruntime(declare(path, X, {"y": (1, 3)}))
+    assert op_types(graph) == ["Conv2D", "Reduce", "FullyConnected", "Softmax"]
+
+
 def test_a_convolution_over_the_whole_image_is_fully_connected(tmp_path: Path) -> None:
     chain = [node("Conv", ["x", "w"], ["y"], kernel_shape=[3, 3])]
     path = save_model(
@@ -373,6 +420,19 @@ REFUSED = {
         {},
         "output 'y' is a constant",
     ),
+    "clip to NaN": (
+        [node("Clip", ["x", "low", "high"], ["y"], name="c")],
+        {"low": np.float32(0), "high": np.float32(np.nan)},
+        "Clip node 'c': it clips to 0 … nan",
+    ),
+    "negative variance": (
+        [
+            node("Conv", ["x", "w"], ["a"], name="c"),
+            node("BatchNormalization", ["a", "gamma", "beta", "mean", "var"], ["y"], name="n"),
+        ],
+        {"w": weights(4, 4, 1, 1), **norm_weights(4), "var": np.full(4, -1, np.float32)},
+        "its weights 'w' hold NaN or infinity",
+    ),
     "NaN weights": (
         [node("Conv", ["x", "w"], ["y"], name="c")],
         {"w": np.full((4, 4, 1, 1), np.nan, np.float32)},
@@ -403,6 +463,7 @@ def test_what_cannot_be_converted_is_refused_by_name(case: str, tmp_path: Path) 
     with pytest.raises(ModelError, match=message) as caught:
         convert_model(declare(path, X, {"y": shape}))
     assert caught.value.where == str(path)
+    assert caught.value.hint
 
 
 def test_a_dropout_whose_mask_is_read(tmp_path: Path) -> None:
