@@ -144,8 +144,16 @@ def stop_phone(name: str) -> None:
     folder = _existing(root, name)
     with _root_lock(root):
         phone = get_phone(name)
-        _power_off(folder)
+        lost = _power_off(folder)
         _release_adb_server(root, phone)
+    if lost:
+        raise EmulatorError(
+            "the phone is off, but its /data could not be saved; it starts with that of the last"
+            " clean stop",
+            where=name,
+            hint="make room on the disk, and keep files on a phone with limited storage small",
+            details=folder.log_tail(),
+        )
 
 
 def _release_adb_server(root: Path, phone: Phone) -> None:
@@ -281,12 +289,18 @@ def _supervisor_environment() -> dict[str, str]:
     return dict(os.environ) | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
-def _power_off(folder: PhoneFolder) -> None:
-    """End the phone: politely, then by force. A crash's traces are removed."""
+def _power_off(folder: PhoneFolder) -> bool:
+    """End the phone: politely, then by force. A crash's traces are removed.
+
+    True if it ran and did not end cleanly, so that a /data in RAM is lost.
+    """
+    lost = False
     with suppress(PhoneIsOffError):
         if not end(folder, signal.SIGTERM, STOP_TIMEOUT_S * 2):
             kill(folder)
+        lost = folder.run_file.exists()
     folder.run_file.unlink(missing_ok=True)
+    return lost
 
 
 def _existing(root: Path, name: str) -> PhoneFolder:

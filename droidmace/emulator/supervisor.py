@@ -92,6 +92,9 @@ class Supervisor:
                     boot.kill()
                 code = boot.finish()
             if self._stop_wanted:
+                if code != 0 and self._plan.profile.storage_bytes is not None:
+                    self._plan.folder.write_run(replace(self._run, exit_code=code))
+                    raise EmulatorError(f"/data was not saved, exit code {code}")
                 break
             if code != REBOOT_EXIT_CODE and not self._reboot_wanted:
                 if code == 0:

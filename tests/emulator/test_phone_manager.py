@@ -8,6 +8,8 @@ import select
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,6 +118,38 @@ def test_limited_storage(phone_lab: PhoneLab, start_phone: Start, tmp_path: Path
     assert phone_lab.output(again, "df /data | tail -n 1").split()[1] == "8192"
     again.reboot()
     assert phone_lab.output(again, "cat /sdcard/small") == "kept"
+
+
+def test_odd_files_do_not_keep_limited_storage_from_being_saved(
+    phone_lab: PhoneLab, start_phone: Start
+) -> None:
+    phone = start_phone("odd", driver="none", storage="8M")
+    program = "import socket; socket.socket(socket.AF_UNIX).bind('socket')"
+    make = f"""cd /data/local/tmp && mkdir -p shut/in && echo kept > shut/in/file && mkfifo fifo &&
+        chmod 000 shut/in/file shut/in shut && /vendor/bin/python3 -c "{program}" """
+    phone_lab.output(phone, make)
+    manager.stop_phone("odd")
+    start_phone("odd")
+    assert phone_lab.output(phone, "cat /data/local/tmp/shut/in/file") == "kept"
+    assert phone_lab.output(phone, "ls /data/local/tmp").split() == ["fifo", "shut"]
+
+
+def test_limited_storage_that_cannot_be_saved_is_no_clean_stop(
+    phone_lab: PhoneLab, start_phone: Start
+) -> None:
+    phone = start_phone("unsaved", driver="none", storage="8M")
+    phone_lab.output(phone, "echo first > /sdcard/file")
+    manager.stop_phone("unsaved")
+    # A host's disk that gets full looks like this to the phone: writing its archive fails.
+    limited = f"ulimit -f 2000; exec {sys.executable} -m droidmace phone start unsaved"
+    subprocess.run(["bash", "-c", limited], check=True, stdout=subprocess.DEVNULL)
+    fill = "for n in 1 2 3 4 5; do head -c 1000000 /dev/urandom > /sdcard/$n; done"
+    phone_lab.output(phone, f"echo second > /sdcard/file; {fill}")
+    with pytest.raises(EmulatorError, match="could not be saved"):
+        manager.stop_phone("unsaved")
+    assert manager.get_phone("unsaved").state is PhoneState.STOPPED
+    start_phone("unsaved")
+    assert phone_lab.output(phone, "cat /sdcard/file") == "first"
 
 
 def test_nothing_is_left_after_stop(phone_lab: PhoneLab, start_phone: Start) -> None:

@@ -32,6 +32,11 @@ esac
 if [ -n "$INIT_SAVE" ]; then
   # Nobody may write while /data is read: end everything but this script.
   kill -KILL -1 2>/dev/null
+  # What tar would stop at: sockets, which mean nothing without their process, and what its owner
+  # may not read (it comes back readable).
+  find /data -type s -exec rm -f {} +
+  find /data -type d ! -perm -700 -exec chmod u+rwx {} \;
+  find /data -type f ! -perm -400 -exec chmod u+r {} +
   # A sparse file may claim to be larger than the RAM disk: the limit keeps the archive small.
   (ulimit -f "$INIT_SAVE_BLOCKS" && exec tar -c -C /data -f "$INIT_SAVE" .) || exit 74
 fi
