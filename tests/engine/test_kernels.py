@@ -389,6 +389,7 @@ def test_half_precision_storage(gpu: Gpu, reader: LogReader, rng: np.random.Gene
         (op("Deconv2D", ["x", "w"], "y"), r"y_op.*Deconv2D"),
         (op("Conv2D", ["x", "w"], "y", group=2), "group 2"),
         (op("Eltwise", ["x"], "y", type=10), "eltwise type 10"),
+        (op("Eltwise", ["x"], "y", type=12), "0 coefficients"),
         (op("Conv2D", ["x", "missing"], "y"), "missing"),
         (op("Conv2D", ["x"], "y"), "too few"),
         (op("Activation", ["x"], "y", activation="GELU"), "GELU"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import shutil
 from pathlib import Path
@@ -14,9 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from droidmace.engine.gpu_net import GpuNet
+from droidmace.engine.model import Model
 from droidmace.engine.opencl import local_size
 from droidmace.engine.opencl.local_size import Limits
 from droidmace.engine.tuner import Tuner
+from droidmace.formats.netdef import Argument, parse_model, serialize_model
 from droidmace.formats.tuned_parameters import TunedParameters
 
 # What a real mace_run tunes for this model (tests/samples/tune_params), and its FullyConnected,
@@ -137,7 +140,7 @@ def _image(rng: np.random.Generator) -> Array:
     return rng.standard_normal((1, 24, 24, 8), dtype=np.float32)
 
 
-def _conv_model(rng: np.random.Generator) -> tuple[object, str]:
+def _conv_model(rng: np.random.Generator) -> tuple[Model, str]:
     weights = {"w": rng.standard_normal((8, 8, 3, 3), dtype=np.float32)}
     conv = op("Conv2D", ["x", "w"], "y", strides=(1, 1), padding_values=(2, 2))
     return model([conv], {"x": (1, 24, 24, 8)}, ["y"], weights), (
@@ -164,10 +167,10 @@ def test_blocks_cover_everything_once(
     made, key = _conv_model(rng)
     x = {"x": _image(rng)}
     device = opencl_devices[driver]
-    whole = GpuNet(made, make_gpu(device, log_reader.log)).run(x)["y"]  # type: ignore[arg-type]
+    whole = GpuNet(made, make_gpu(device, log_reader.log)).run(x)["y"]
     path = _parameter_file(tmp_path, key, values)
     gpu = make_gpu(device, log_reader.log, parameter_file=path)
-    sliced = GpuNet(made, gpu).run(x)["y"]  # type: ignore[arg-type]
+    sliced = GpuNet(made, gpu).run(x)["y"]
     np.testing.assert_array_equal(sliced, whole)
 
 
@@ -187,7 +190,7 @@ def test_parameters_that_are_none_abort(
     path = _parameter_file(tmp_path, key, values)
     gpu = make_gpu(opencl_devices["intel"], log_reader.log, parameter_file=path)
     with pytest.raises(AbortedError):
-        GpuNet(made, gpu).run({"x": _image(rng)})  # type: ignore[arg-type]
+        GpuNet(made, gpu).run({"x": _image(rng)})
     assert words in log_reader.text
 
 
@@ -198,16 +201,51 @@ def test_limited_kernel_time_splits_while_tuning(
     made, key = _conv_model(rng)
     x = {"x": _image(rng)}
     device = opencl_devices["intel"]
-    whole = GpuNet(made, make_gpu(device, log_reader.log)).run(x)["y"]  # type: ignore[arg-type]
+    whole = GpuNet(made, make_gpu(device, log_reader.log)).run(x)["y"]
     environ = {"MACE_TUNING": "1", "MACE_RUN_PARAMETER_PATH": str(tmp_path / "tuned.bin")}
     gpu = make_gpu(device, log_reader.log, environ, limit_kernel_time=True)
-    limited = GpuNet(made, gpu).run(x)["y"]  # type: ignore[arg-type]
+    limited = GpuNet(made, gpu).run(x)["y"]
     np.testing.assert_array_equal(limited, whole)
     gpu.tuner.write()
     entries = TunedParameters.parse((tmp_path / "tuned.bin").read_bytes()).entries
     lws, block = entries[key][:-1], entries[key][-1]
     assert block > 0
     assert block % lws[-1] == 0, "a slice must be whole work-groups"
+
+
+@pytest.mark.parametrize("by_model", [False, True])
+def test_kernel_time_is_limited_by_environment_or_model(
+    phone: Phone, tuned: tuple[Phone, Finished], by_model: bool
+) -> None:
+    shutil.copy(tuned[0].cache, phone.cache)
+    environment = {"MACE_TUNING": "1", "MACE_RUN_PARAMETER_PATH": "limited.bin"}
+    if by_model:
+        graph = phone.folder / "tiny_gpu.pb"
+        model = parse_model(graph.read_bytes())
+        net = model.nets[0]
+        args = (*net.args, Argument(name="limit_opencl_kernel_time", i=1))
+        changed = dataclasses.replace(model, nets=(dataclasses.replace(net, args=args),))
+        graph.write_bytes(serialize_model(changed))
+    else:
+        environment["MACE_LIMIT_OPENCL_KERNEL_TIME"] = "1"
+    run = phone.run("--round=0", **environment)
+    assert run.returncode == 0
+    assert ("] limit_opencl_kernel_time: 1\n" in run.stdout) is not by_model
+    entries = TunedParameters.parse((phone.folder / "limited.bin").read_bytes()).entries
+    assert all(entries[key][-1] > 0 for key in _KEYS)
+
+
+def test_queue_window_is_read_and_harmless(
+    opencl_devices: dict[str, object], driver: str, log_reader: LogReader, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(1)
+    made, _ = _conv_model(rng)
+    x = {"x": _image(rng)}
+    device = opencl_devices[driver]
+    whole = GpuNet(made, make_gpu(device, log_reader.log)).run(x)["y"]
+    gpu = make_gpu(device, log_reader.log, parameter_file=_parameter_file(tmp_path, _WINDOW, (1,)))
+    assert gpu.tuner.queue_window_size == 1
+    np.testing.assert_array_equal(GpuNet(made, gpu).run(x)["y"], whole)
 
 
 def test_search_keeps_the_fastest_mean(log_reader: LogReader) -> None:

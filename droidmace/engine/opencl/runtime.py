@@ -121,7 +121,8 @@ class Gpu:
             if self.tuner.is_tuning:
                 return self._tune(dispatch)
             if dispatch.launches is None or self.log.verbose(3):
-                params = self.tuner.known(dispatch.key) or dispatch.default
+                known = self.tuner.known(dispatch.key)
+                params = dispatch.default if known is None else known
                 dispatch.launches = self._split(dispatch.gws, params)
             return [self._enqueue(dispatch, launch) for launch in dispatch.launches]
         except cl.Error as exc:

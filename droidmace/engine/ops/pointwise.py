@@ -62,7 +62,8 @@ class Eltwise(GpuOp):
             raise unsupported(op, f"eltwise type {kind}")
         self.kind = EltwiseType(kind)
         self.coefficients = op.floats_arg("coeff")
-        if self.coefficients and len(self.coefficients) != 2:
+        needed = (2,) if self.kind is EltwiseType.CLIP else (0, 2)
+        if len(self.coefficients) not in needed:
             raise unsupported(op, f"{len(self.coefficients)} coefficients")
         self.constant: ImageTensor | None = None
         self.constant_first = False
