@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from droidmace.engine.attributes import OUT_OF_RESOURCES
 from droidmace.engine.create import EngineRequest, create_net, import_runtime
 from droidmace.engine.flags import Flags, UsageError, parse_flags, usage
 from droidmace.engine.macelog import MaceLog, StdioStream, format_float
@@ -87,6 +88,11 @@ def main(argv: Sequence[str]) -> int:
     finally:
         log.flush()
     return 0
+
+
+def _status(error: EngineError) -> str:
+    """The error as a MACE status: what failed was logged already when resources ran out."""
+    return error.message if error.message == OUT_OF_RESOURCES else str(error)
 
 
 class MaceRun:
@@ -186,7 +192,7 @@ class MaceRun:
             except EngineError as exc:
                 self._log.error(
                     f"{_HERE}:455",
-                    f"Create engine runtime error, retry ... errcode: {exc.message}",
+                    f"Create engine runtime error, retry ... errcode: {_status(exc)}",
                 )
             else:
                 return net, (time.perf_counter() - start) * 1000
@@ -303,7 +309,9 @@ class MaceRun:
             try:
                 values = self._run_once(net, inputs, timings)
             except EngineError as exc:
-                self._log.error(f"{_HERE}:{line}", f"{complaint}, retry ... errcode: {exc.message}")
+                self._log.error(
+                    f"{_HERE}:{line}", f"{complaint}, retry ... errcode: {_status(exc)}"
+                )
                 net = self._recreate(request)
             else:
                 return net, values, (time.perf_counter() - start) * 1000

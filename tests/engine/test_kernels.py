@@ -421,3 +421,15 @@ def test_impossible_input_shapes(gpu: Gpu, shape: tuple[int, ...]) -> None:
     made = model([op("Softmax", ["x"], "y")], {"x": shape}, ["y"])
     with pytest.raises(EngineError, match="shape|resources"):
         GpuNet(made, gpu)
+
+
+def test_image_that_is_too_large_is_reported(gpu: Gpu, reader: LogReader) -> None:
+    made = model([op("Softmax", ["x"], "y")], {"x": (1, 99999, 4, 4)}, ["y"])
+    with pytest.raises(EngineError, match="Out of resources"):
+        GpuNet(made, gpu)
+    width, height = gpu.device.max_image_size
+    assert (
+        "] Allocate OpenCL image with shape: [4, 99999] failed because of CL_INVALID_IMAGE_SIZE\n"
+        in reader.text
+    )
+    assert f"] The allowable OpenCL image size is: {width}x{height}\n" in reader.text

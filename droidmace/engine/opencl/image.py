@@ -14,6 +14,7 @@ import pyopencl as cl
 
 from droidmace.engine.attributes import OUT_OF_RESOURCES, Shape, nhwc
 from droidmace.engine.macelog import format_vector
+from droidmace.engine.opencl.device import describe_error
 from droidmace.engine.opencl.local_size import filter_2d, row_2d
 from droidmace.engine.opencl.runtime import Dispatch, Gpu
 from droidmace.errors import EngineError
@@ -21,6 +22,9 @@ from droidmace.errors import EngineError
 ImageSize = tuple[int, int]
 """Width and height in pixels."""
 HostArray = npt.NDArray[np.float32] | npt.NDArray[np.float16]
+_IMAGE_ALLOCATOR = "runtimes/opencl/opencl_image_allocator.cc"
+_BUFFER_ALLOCATOR = "runtimes/opencl/opencl_buffer_allocator.cc"
+_IMAGE_TOO_LARGE = "CL_INVALID_IMAGE_SIZE"
 _TRANSFORMS = "buffer_to_image"
 
 
@@ -44,13 +48,19 @@ def activation_size(shape: Shape) -> ImageSize:
 
 
 def allocate_image(gpu: Gpu, size: ImageSize, *, half: bool) -> cl.Image:
-    """A new image; 16-bit floats if ``half``. Raises ``EngineError`` when it is too large."""
+    """A new image; 16-bit floats if ``half``.
+
+    Raises ``EngineError``, with the reason on the log, when the device cannot hold it.
+    """
     gpu.risk_failure()
     limit = gpu.device.max_image_size
+    what = f"image with shape: {format_vector(size)}"
     if size[0] > limit[0] or size[1] > limit[1]:
-        raise EngineError(
-            OUT_OF_RESOURCES, details=f"an image of {size} pixels, the device allows {limit}"
+        error = _not_allocated(gpu, f"{_IMAGE_ALLOCATOR}:48", what, _IMAGE_TOO_LARGE)
+        gpu.log.warning(
+            f"{_IMAGE_ALLOCATOR}:54", f"The allowable OpenCL image size is: {limit[0]}x{limit[1]}"
         )
+        raise error
     kind = cl.channel_type.HALF_FLOAT if half else cl.channel_type.FLOAT
     try:
         return cl.create_image(
@@ -60,16 +70,22 @@ def allocate_image(gpu: Gpu, size: ImageSize, *, half: bool) -> cl.Image:
             shape=size,
         )
     except cl.Error as exc:
-        raise EngineError(OUT_OF_RESOURCES, details=str(exc)) from exc
+        raise _not_allocated(gpu, f"{_IMAGE_ALLOCATOR}:48", what, describe_error(exc)) from exc
 
 
 def allocate_buffer(gpu: Gpu, size_bytes: int) -> cl.Buffer:
-    """A new buffer. Raises ``EngineError``."""
+    """A new buffer. Raises ``EngineError``, with the reason on the log."""
     gpu.risk_failure()
     try:
         return cl.Buffer(gpu.device.context, cl.mem_flags.READ_WRITE, size_bytes)
     except cl.Error as exc:
-        raise EngineError(OUT_OF_RESOURCES, details=str(exc)) from exc
+        what = f"Buffer with {size_bytes} bytes"
+        raise _not_allocated(gpu, f"{_BUFFER_ALLOCATOR}:48", what, describe_error(exc)) from exc
+
+
+def _not_allocated(gpu: Gpu, where: str, what: str, reason: str) -> EngineError:
+    gpu.log.warning(where, f"Allocate OpenCL {what} failed because of {reason}")
+    return EngineError(OUT_OF_RESOURCES, details=f"{what}: {reason}")
 
 
 def bind_upload(
