@@ -7,6 +7,7 @@ moved aside for that moment and put back if the rename fails.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -147,6 +148,23 @@ def bundle_paths(folder: Path, manifest: Manifest) -> BundlePaths:
         compiled_program=folder / program.name if program else None,
         tuned_parameters=folder / parameters.name if parameters else None,
     )
+
+
+def check_place(out_dir: Path) -> None:
+    """Refuse now what :func:`write_bundle` would refuse after the work; makes nothing.
+
+    Raises ``InputError`` if ``out_dir`` holds anything but a bundle or cannot be made.
+    """
+    out_dir = out_dir.absolute()
+    with _os_errors_named(out_dir):
+        _refuse_foreign_folder(out_dir)
+        parent = out_dir.parent
+        while not parent.exists():
+            parent = parent.parent
+        if not parent.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(parent))
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(parent))
 
 
 @contextlib.contextmanager

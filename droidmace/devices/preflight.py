@@ -42,20 +42,19 @@ def check(
     abi: str,
     needed_bytes: int,
     limits: PreflightLimits | None = None,
-    needs_opencl: bool = True,
 ) -> tuple[Check, ...]:
     """Check a phone for a ``mace_run`` of ``abi`` that brings ``needed_bytes`` of files.
 
-    What the phone does not tell (no battery, no thermal zones) does not fail. Without
-    ``needs_opencl`` (a CPU model) no OpenCL library is asked for.
+    What the phone does not tell (no battery, no thermal zones) does not fail.
     """
     limits = limits or PreflightLimits()
-    checks = [_abi(report, abi), _space(report, needed_bytes + limits.reserve_bytes)]
-    if needs_opencl:
-        checks.append(_opencl(report, abi))
-    checks.append(_battery(report, limits))
-    checks.append(_temperature(report, limits))
-    return tuple(checks)
+    return (
+        _abi(report, abi),
+        _space(report, needed_bytes + limits.reserve_bytes),
+        _opencl(report, abi),
+        _battery(report, limits),
+        _temperature(report, limits),
+    )
 
 
 def failed(checks: Collection[Check]) -> tuple[Check, ...]:

@@ -49,7 +49,8 @@ _TABLE_HEADER = re.compile(r"\s*capability\(CPU\)\s+init\s+warmup\s+run_avg\s*\Z
 _TABLE_ROW = re.compile(rf"time\s+{_TIME}\s+{_TIME}\s+{_TIME}\s+{_TIME}\s*\Z")
 _PROGRAM = re.compile(r"Program from (source|Cache|precompiled binary): (.+)\Z")
 _TUNED = re.compile(r"Tuning (.+) result: \[([0-9, ]*)\]\Z")
-_APPLIED = re.compile(r"(\S+): \[([0-9, ]+)\]\Z")
+# The keys of weight transforms hold blanks: ``arg_buffer_to_image_[16, 3]``.
+_APPLIED = re.compile(r"(.+): \[([0-9, ]+)\]\Z")
 _WRITTEN = re.compile(r"Write output file (.+) with size (\d{1,18}) done\.\Z")
 _RETRY = re.compile(
     r"(Create engine|Warmup|Mace run model) runtime error, retry \.\.\. errcode: ?(.*)\Z"
@@ -194,6 +195,7 @@ class OutputParser:
             runtimes=self.runtimes,
             programs=self.programs,
             tuned=self.tuned,
+            applied=self.applied,
             ops=self.ops,
             warnings=(*self._warnings, *extra_warnings),
             written_outputs=tuple(self._written),

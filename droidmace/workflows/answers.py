@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,18 +13,21 @@ import numpy.typing as npt
 from droidmace.config import ModelConfig
 from droidmace.devices.base import Device
 from droidmace.errors import DeviceError, MissingExtraError
-from droidmace.macerun.invocation import TensorArg, formatted_name
-from droidmace.macerun.session import MaceRunSession
+from droidmace.macerun.invocation import TensorArg, sample_file_name
 from droidmace.results import Accuracy
 from droidmace.validation.accuracy import agreement, compare, top1_labels
 from droidmace.validation.reference import reference_outputs
 from droidmace.workflows.measure import Layout, Measurer, Progress
 from droidmace.workflows.samples import Samples
 
-Outputs = dict[str, npt.NDArray[np.float32]]
-"""Output name to values of shape (samples, elements)."""
+Values = npt.NDArray[np.float32] | npt.NDArray[np.int32]
+"""An output of all samples, shape (samples, elements)."""
+Outputs = dict[str, Values]
 
 READ_TIMEOUT_S = 120.0
+_READ_BYTES = 16 << 20
+_READ_FILES = 250
+"""What one command fetches at most: its output and the length of its line are bounded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,6 @@ def sample_suffixes(count: int) -> list[str]:
 
 def compare_answers(
     device: Device,
-    session: MaceRunSession,
     measurer: Measurer,
     layout: Layout,
     model: ModelConfig,
@@ -59,14 +62,11 @@ def compare_answers(
     runs: dict[bool, Outputs] = {}
     for step, tuned in enumerate((False, True)):
         progress(f"{count} samples, {'tuned' if tuned else 'untuned'}", step, 2)
-        invocation = measurer.batch_invocation(
-            layout.dataset(samples.digest), layout.batch_output, tuned=tuned
-        )
         suffixes = sample_suffixes(count)
-        session.run_batch(invocation, suffixes, timeout_s=measurer.settings.timeout_s)
+        measurer.run_batch(layout.dataset(samples.digest), suffixes, tuned=tuned)
         runs[tuned] = {
-            tensor.name: _read(device, layout.batch_output, tensor, count)
-            for tensor in invocation.outputs
+            tensor.name: read_output(device, layout.batch_output, tensor, suffixes)
+            for tensor in measurer.outputs
         }
     untuned, tuned_outputs = runs[False], runs[True]
     finite = all(bool(np.isfinite(values).all()) for values in tuned_outputs.values())
@@ -119,28 +119,41 @@ def _reference(
         return None
 
 
-def _read(device: Device, folder: str, tensor: TensorArg, count: int) -> npt.NDArray[np.float32]:
-    """Fetch one output of all samples as one stream; their sizes were checked before."""
-    name = formatted_name(tensor)
-    # Six digits: the names sort as the samples are numbered, and no other output's file matches.
-    pattern = f"{shlex.quote(name)}_" + "[0-9]" * 6
-    command = f"cd {shlex.quote(folder)} && cat {pattern}"
+def read_output(device: Device, folder: str, tensor: TensorArg, suffixes: Sequence[str]) -> Values:
+    """Fetch one output of all samples, many files with one command.
+
+    Raises ``DeviceError`` if less or more comes than was written: sizes were checked before.
+    """
+    per_command = min(_READ_FILES, max(1, _READ_BYTES // tensor.size_bytes))
+    pieces = [
+        _read(device, folder, tensor, suffixes[start : start + per_command])
+        for start in range(0, len(suffixes), per_command)
+    ]
+    # mace_run writes int32 tensors as int32, all others as float32.
+    kind = "<i4" if tensor.data_type == "int32" else "<f4"
+    values: Values = np.frombuffer(b"".join(pieces), dtype=kind).reshape(len(suffixes), -1)
+    return values
+
+
+def _read(device: Device, folder: str, tensor: TensorArg, suffixes: Sequence[str]) -> bytes:
+    names = [sample_file_name(tensor, suffix) for suffix in suffixes]
+    command = f"cd {shlex.quote(folder)} && cat -- {shlex.join(names)}"
     result = device.run(command, timeout_s=READ_TIMEOUT_S)
-    expected = count * tensor.size_bytes
+    expected = len(suffixes) * tensor.size_bytes
     if result.exit_code != 0 or len(result.stdout) != expected:
         raise DeviceError(
-            f"the outputs {posixpath.join(folder, name)}* came back with {len(result.stdout)} of "
-            f"{expected} bytes",
+            f"the outputs {posixpath.join(folder, names[0])}… came back with "
+            f"{len(result.stdout)} of {expected} bytes",
             serial=device.serial,
             command=command,
             exit_code=result.exit_code,
             stderr=result.error_text,
             hint="run the command again",
         )
-    return np.frombuffer(result.stdout, dtype="<f4").reshape(count, -1)
+    return result.stdout
 
 
-def _smallest_cosine(before: npt.NDArray[np.float32], after: npt.NDArray[np.float32]) -> float:
+def _smallest_cosine(before: Values, after: Values) -> float:
     """The smallest cosine between rows; 1 for two rows of zeros, 0 if one is not finite."""
     a, b = before.astype(np.float64), after.astype(np.float64)
     if not (np.isfinite(a).all() and np.isfinite(b).all()):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
 from dataclasses import dataclass
 from pathlib import Path
 
 from droidmace.devices.base import Device
+from droidmace.devices.filesync import remote_hashes
 from droidmace.errors import DeviceError, FormatError, MaceRunOutputError
 from droidmace.formats.compiled_program import CompiledProgram
 from droidmace.formats.tuned_parameters import TunedParameters
@@ -31,6 +33,25 @@ class Artefacts:
         """
         device.push(self.program_bytes, layout.compiled_program("shipped"))
         device.push(self.parameters_bytes, layout.tuned_parameters)
+
+    def check_unchanged(self, device: Device, layout: Layout) -> None:
+        """See that what was measured is what will be shipped.
+
+        A process that does not take every program from the file builds the rest, at the default
+        log level without a word, and stores it. Raises ``MaceRunOutputError``.
+        """
+        paths = {
+            layout.compiled_program("shipped"): self.program_bytes,
+            layout.tuned_parameters: self.parameters_bytes,
+        }
+        found = remote_hashes(device, list(paths))
+        for path, data in paths.items():
+            if found.get(path) != hashlib.sha256(data).hexdigest():
+                raise MaceRunOutputError(
+                    f"{posixpath.basename(path)} changed while it was measured",
+                    where=device.serial,
+                    hint="something else uses the phone's run folder: stop it, run again",
+                )
 
 
 def pull_artefacts(device: Device, layout: Layout, folder: Path) -> Artefacts:

@@ -8,19 +8,34 @@ from __future__ import annotations
 
 import posixpath
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from droidmace.config import ModelConfig, TuneConfig
 from droidmace.devices.base import Device
-from droidmace.errors import DeviceStorageError, MaceRunCrashError, MaceRunOutputError
-from droidmace.macerun.events import KernelTuned, OutputLine
+from droidmace.errors import (
+    DeviceStorageError,
+    MaceRunCrashError,
+    MaceRunOutputError,
+    MaceRunRetryError,
+)
+from droidmace.macerun.events import KernelTuned, OutputLine, WarningKind
 from droidmace.macerun.invocation import CACHE_FILE_NAME, Invocation, TensorArg
+from droidmace.macerun.output import classify_warning
 from droidmace.macerun.session import MaceRunSession
 from droidmace.results import MaceRunResult, RunTimes
 
 PROVE_SOURCES_VLOG = 3
-"""VLOG level at which mace_run says where each OpenCL program came from."""
+"""VLOG level at which mace_run says where each OpenCL program and each parameter came from."""
+
+# What mace_run says, at its default log level, when it goes on without what it was given.
+_PARAMETERS_UNUSED = {WarningKind.PARAMETERS_MISSING, WarningKind.PARAMETERS_DAMAGED}
+_PROGRAM_UNUSED = {
+    WarningKind.STORE_MISSING,
+    WarningKind.STORE_DAMAGED,
+    WarningKind.STORE_NOT_LOADED,
+    WarningKind.PROGRAM_REFUSED,
+}
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is under way, steps done, steps in all)."""
@@ -103,6 +118,11 @@ def base_invocation(layout: Layout, model: ModelConfig) -> Invocation:
     )
 
 
+def batch_invocation(base: Invocation, input_dir: str, layout: Layout) -> Invocation:
+    """``base`` over a folder of samples; ``InputError`` for tensors that it cannot tell apart."""
+    return replace(base, input_dir=input_dir, output_dir=layout.batch_output)
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
     """How a fresh process took to a compiled program."""
@@ -131,8 +151,30 @@ class Measurer:
         self.program_usable = False
         """Whether runs may load the compiled program; set once it survived a fresh process."""
 
+    @property
+    def outputs(self) -> tuple[TensorArg, ...]:
+        """What every process writes."""
+        return self._base.outputs
+
     def _run(self, invocation: Invocation) -> MaceRunResult:
-        return self._session.run(invocation, timeout_s=self.settings.timeout_s)
+        result = self._session.run(invocation, timeout_s=self.settings.timeout_s)
+        self._refuse_other_run(invocation, result)
+        return result
+
+    def _refuse_other_run(self, invocation: Invocation, result: MaceRunResult) -> None:
+        """A run that went on without what it was given would be measured as the wrong thing."""
+        unused: set[WarningKind] = set()
+        if invocation.opencl_parameter_file:
+            unused |= _PARAMETERS_UNUSED
+        if self.program_usable and invocation.storage_dir == self._layout.storage("shipped"):
+            unused |= _PROGRAM_UNUSED
+        for text in result.warnings:
+            if classify_warning(text) in unused:
+                raise MaceRunOutputError(
+                    f"mace_run went on without what it was to use: {text}",
+                    where=self._device.serial,
+                    hint="something else writes to the phone's run folder: stop it, run again",
+                )
 
     def _times(self, invocation: Invocation) -> RunTimes:
         times = self._run(invocation).times
@@ -140,16 +182,29 @@ class Measurer:
             raise MaceRunOutputError("mace_run printed no result table", where=self._device.serial)
         return times
 
-    def cold(self) -> MaceRunResult:
-        """A process without any compiled program: everything is built from source."""
-        return self._run(
-            replace(
-                self._base,
-                storage_dir=self._emptied("cold"),
-                rounds=1,
-                vlog_level=PROVE_SOURCES_VLOG,
+    def baseline(self) -> MaceRunResult:
+        """A process without compiled program or tuned parameters, and the proof that it was one.
+
+        Raises ``MaceRunOutputError`` if it built no OpenCL program, or was not untuned.
+        """
+        result = self._run(replace(self._cold(), vlog_level=PROVE_SOURCES_VLOG))
+        if result.applied or result.programs.cache or result.programs.precompiled:
+            raise MaceRunOutputError(
+                "mace_run brings compiled programs or tuned parameters of its own",
+                where=self._device.serial,
+                hint="give a mace_run that was built without them (model_graph_format: file)",
             )
-        )
+        if not result.programs.source:
+            raise MaceRunOutputError(
+                f"mace_run built no OpenCL program (runtimes: {result.runtimes or 'not told'})",
+                where=self._device.serial,
+                hint="does the model run on the GPU? 'droidmace inspect MODEL.pb' shows its "
+                "runtime",
+            )
+        return result
+
+    def _cold(self) -> Invocation:
+        return replace(self._base, storage_dir=self._emptied("cold"), rounds=1)
 
     def tune(self, progress: Progress) -> MaceRunResult:
         """Let the phone's own tuner try its candidates; leaves program and parameters behind."""
@@ -189,8 +244,8 @@ class Measurer:
                     vlog_level=PROVE_SOURCES_VLOG,
                 )
             )
-        except MaceRunCrashError as error:
-            return Load(survives=False, why_not=f"mace_run crashed: {error.message}", result=None)
+        except (MaceRunCrashError, MaceRunRetryError) as error:
+            return Load(survives=False, why_not=error.message, result=None)
         sources = result.programs
         if sources.source:
             total = len(sources.source) + len(sources.cache)
@@ -200,6 +255,25 @@ class Measurer:
             why = "the log names no program that came from the cache"
             return Load(survives=False, why_not=why, result=result)
         return Load(survives=True, why_not="", result=result)
+
+    def prove_parameters(self, load: Load, winners: Mapping[str, tuple[int, ...]]) -> int:
+        """Whether a fresh process runs its kernels with what won while tuning; how many do.
+
+        ``load`` has shown it already, unless it failed. Raises ``MaceRunOutputError``.
+        """
+        result = load.result or self._run(
+            replace(self._shipped(rounds=1, tuned=True), vlog_level=PROVE_SOURCES_VLOG)
+        )
+        other = [key for key, values in result.applied.items() if winners.get(key) != values]
+        if other or not result.applied:
+            raise MaceRunOutputError(
+                f"a fresh process runs {other[0]} with other parameters than those that won"
+                if other
+                else "a fresh process does not run with the tuned parameters",
+                where=self._device.serial,
+                hint="the binary may be of another MACE version: use one of v1.0.3 or later",
+            )
+        return len(result.applied)
 
     def startup_pairs(self, progress: Progress) -> tuple[list[RunTimes], list[RunTimes]]:
         """Processes without and with what would be shipped, in pairs: ``startup_runs`` of each.
@@ -217,8 +291,7 @@ class Measurer:
                 if is_warm:
                     warm.append(self._times(self._shipped(rounds=1, tuned=True)))
                 else:
-                    storage = self._emptied("cold")
-                    cold.append(self._times(replace(self._base, storage_dir=storage, rounds=1)))
+                    cold.append(self._times(self._cold()))
         return cold, warm
 
     def latency_pairs(self, progress: Progress) -> tuple[list[float], list[float]]:
@@ -238,11 +311,11 @@ class Measurer:
                 (tuned if is_tuned else untuned).append(times.run_avg_ms)
         return untuned, tuned
 
-    def batch_invocation(self, input_dir: str, output_dir: str, *, tuned: bool) -> Invocation:
-        """A process over a folder of samples."""
-        return replace(
-            self._shipped(rounds=1, tuned=tuned), input_dir=input_dir, output_dir=output_dir
-        )
+    def run_batch(self, input_dir: str, suffixes: Sequence[str], *, tuned: bool) -> None:
+        """Run a process over a folder of samples; its outputs land in ``layout.batch_output``."""
+        invocation = batch_invocation(self._shipped(rounds=1, tuned=tuned), input_dir, self._layout)
+        result = self._session.run_batch(invocation, suffixes, timeout_s=self.settings.timeout_s)
+        self._refuse_other_run(invocation, result)
 
     def _shipped(self, *, rounds: int, tuned: bool) -> Invocation:
         # A program that crashes the driver must not be loaded, and one that a run has just

@@ -8,9 +8,11 @@ from pathlib import Path
 from droidmace.config import Deployment, ModelConfig, TensorSpec
 from droidmace.errors import ConfigError, FormatError, InputError
 from droidmace.files import sha256_of_file
-from droidmace.formats.netdef import InputOutputInfo, check_weights, parse_model
+from droidmace.formats.netdef import InputOutputInfo, NetDef, check_weights, parse_model
 
 MAX_GRAPH_BYTES = 256 << 20
+_GPU = 2
+"""MACE's number of the runtime, for nets and ops alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +94,21 @@ def _check_graph(model: ModelConfig, graph: Path, data: Path) -> None:
                 check_weights(net, data_bytes, tensor)
             except FormatError as error:
                 raise FormatError(error.message, where=str(data), hint=error.hint) from error
+    if not any(_runs_on_gpu(net) for net in parsed.nets):
+        raise ConfigError(
+            "the model was converted for the CPU: it has no OpenCL kernels to tune",
+            where=str(graph),
+            hint="set runtime to gpu in the deployment file and run 'droidmace convert'",
+        )
     inputs = [info for net in parsed.nets for info in net.input_infos]
     outputs = [info for net in parsed.nets for info in net.output_infos]
     _check_tensors("input", model.inputs, inputs, graph)
     _check_tensors("output", model.outputs, outputs, graph)
+
+
+def _runs_on_gpu(net: NetDef) -> bool:
+    on_net = net.int_arg("runtime_type") == _GPU
+    return on_net or any(op.device_type == _GPU for op in net.ops)
 
 
 def _check_tensors(

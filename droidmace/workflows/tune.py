@@ -7,6 +7,7 @@ phone back.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import posixpath
 import tempfile
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from droidmace.bundle.manifest import DeviceRecord, FileRecord
-from droidmace.bundle.writer import Provenance, name_part, write_bundle
+from droidmace.bundle.writer import Provenance, check_place, name_part, write_bundle
 from droidmace.config import Deployment, ModelConfig, TuneConfig
 from droidmace.devices import preflight
 from droidmace.devices.adb import AdbDevice
@@ -25,8 +26,8 @@ from droidmace.devices.filesync import SyncReport, remote_hashes, sync_files
 from droidmace.devices.lock import DeviceLock
 from droidmace.devices.probe import ProbeReport, probe
 from droidmace.devices.select import find_device
-from droidmace.errors import DroidmaceError, PreflightError
-from droidmace.macerun.invocation import formatted_name
+from droidmace.errors import ConfigError, DroidmaceError, PreflightError
+from droidmace.macerun.invocation import Invocation, formatted_name
 from droidmace.macerun.session import DEFAULT_ROOT, MaceRunSession
 from droidmace.results import MaceRunResult, PhaseNote, TuneResult
 from droidmace.tuning.statistics import PairedRatio, paired_ratio
@@ -40,6 +41,7 @@ from droidmace.workflows.measure import (
     Measurer,
     Progress,
     base_invocation,
+    batch_invocation,
     make_folders,
 )
 from droidmace.workflows.models import ModelFiles, find_model_files
@@ -109,6 +111,20 @@ class _Phase:
         self._on_note(PhaseNote(self._serial, self._name, text, done, total))
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What will be done on the phone, all of it checked."""
+
+    device: AdbDevice
+    report: ProbeReport
+    binary: Binary
+    model_files: ModelFiles
+    samples: Samples
+    layout: Layout
+    base: Invocation
+    bundle: Path
+
+
 class _Story:
     """The state of one run; the methods are its phases, in order."""
 
@@ -122,40 +138,68 @@ class _Story:
         return _Phase(self._request.serial, name, self._on_note)
 
     def tell(self) -> TuneResult:
-        request = self._request
         with self._phase("probe") as phase:
-            model_files = find_model_files(request.deployment, request.model)
-            samples = load_samples(request.deployment, request.model, request.image_limit)
-            device = find_device(request.serial, request.adb_port)
-            report = probe(device)
-            binary = choose_binary(
-                request.serial,
-                report.abis,
-                report.emulated_engine or None,
-                request.deployment,
-                mace_run=request.mace_run,
-                mace_root=request.mace_root,
+            plan = self._plan()
+            phase.summary = (
+                f"{plan.report.model}, {plan.report.soc}, {plan.binary.abi}, {plan.report.gpu}"
             )
-            self._preflight(report, binary, model_files, samples)
-            phase.summary = f"{report.model}, {report.soc}, {binary.abi}, {report.gpu}"
-        with DeviceLock(device) as lock:
-            if lock.note:
-                self._warnings.append(lock.note)
-            return self._on_phone(device, lock, report, binary, model_files, samples)
+        with contextlib.ExitStack() as stack:
+            with self._phase("lock") as phase:
+                lock = stack.enter_context(DeviceLock(plan.device))
+                phase.summary = "the phone is ours"
+                if lock.note:
+                    self._warnings.append(lock.note)
+            return self._on_phone(plan, lock)
+
+    def _plan(self) -> _Plan:
+        """All that can be refused before anything is done to the phone."""
+        request = self._request
+        if "gpu" not in request.model.runtime:
+            raise ConfigError(
+                f"models.{request.model_name}.runtime is {request.model.runtime}: there are no "
+                "OpenCL kernels to tune",
+                where=str(request.deployment.path),
+                hint="set runtime to gpu, or cpu+gpu, and convert the model again",
+            )
+        model_files = find_model_files(request.deployment, request.model)
+        samples = load_samples(request.deployment, request.model, request.image_limit)
+        device = find_device(request.serial, request.adb_port)
+        report = probe(device)
+        binary = choose_binary(
+            request.serial,
+            report.abis,
+            report.emulated_engine or None,
+            request.deployment,
+            mace_run=request.mace_run,
+            mace_root=request.mace_root,
+        )
+        self._preflight(report, binary, model_files, samples)
+        layout = Layout(
+            root=DEFAULT_ROOT,
+            binary=binary.on_device or f"{DEFAULT_ROOT}/mace_run",
+            model_name=request.model_name,
+        )
+        base = base_invocation(layout, request.model)
+        # Only to see now whether the model's tensors can be told apart in batch mode.
+        batch_invocation(base, layout.dataset(samples.digest), layout)
+        # The serial is part of the name, so that two equal phones do not collide.
+        parts = (request.model_name, report.device_name, report.soc, report.serial)
+        bundle = request.out_dir / ".".join(name_part(part) for part in parts)
+        check_place(bundle)
+        return _Plan(device, report, binary, model_files, samples, layout, base, bundle)
 
     def _preflight(
         self, report: ProbeReport, binary: Binary, model_files: ModelFiles, samples: Samples
     ) -> None:
-        deployment, model = self._request.deployment, self._request.model
+        deployment = self._request.deployment
         # Inputs and outputs lie there as well; a compiled program is a few MiB at most.
         needed_bytes = model_files.size_bytes + 2 * samples.size_bytes
         if binary.local is not None:
-            needed_bytes += binary.local.stat().st_size
+            needed_bytes += sum(file.stat().st_size for file in (binary.local, *binary.libraries))
         checks = preflight.check(
             report,
             abi=binary.abi,
             needed_bytes=needed_bytes,
-            needs_opencl="gpu" in model.runtime,
         )
         for one in preflight.failed(checks):
             raise PreflightError(f"{one.name}: {one.text}", serial=report.serial, hint=one.fix)
@@ -174,39 +218,18 @@ class _Story:
                 hint=f"add it to target_abis in {deployment.path.name}, or use another phone",
             )
 
-    def _on_phone(
-        self,
-        device: AdbDevice,
-        lock: DeviceLock,
-        report: ProbeReport,
-        binary: Binary,
-        model_files: ModelFiles,
-        samples: Samples,
-    ) -> TuneResult:
-        request = self._request
-        layout = Layout(
-            root=DEFAULT_ROOT,
-            binary=binary.on_device or f"{DEFAULT_ROOT}/mace_run",
-            model_name=request.model_name,
-        )
+    def _on_phone(self, plan: _Plan, lock: DeviceLock) -> TuneResult:
+        request, device, layout = self._request, plan.device, plan.layout
         session = MaceRunSession(device, layout.root)
-        measurer = Measurer(
-            device,
-            session,
-            layout,
-            base_invocation(layout, request.model),
-            request.settings,
-        )
+        measurer = Measurer(device, session, layout, plan.base, request.settings)
         with self._phase("push") as phase:
-            pushed, pushed_model_bytes = self._push(
-                device, layout, binary, model_files, samples, phase.progress
-            )
+            pushed, pushed_model_bytes = self._push(plan, phase.progress)
             phase.summary = (
                 f"{pushed.pushed_bytes:,} bytes (model: {pushed_model_bytes:,}), "
                 f"{len(pushed.kept_files)} files were there already"
             )
         with self._phase("baseline") as phase:
-            baseline = measurer.cold()
+            baseline = measurer.baseline()
             phase.summary = _programs(baseline)
         with self._phase("tune") as phase:
             tuning = measurer.tune(phase.progress)
@@ -223,7 +246,8 @@ class _Story:
                 artefacts.put_back(device, layout)
                 load = measurer.load_fresh()
                 measurer.program_usable = load.survives
-                phase.summary = load.why_not or _programs(load.result)
+                proved = measurer.prove_parameters(load, tuning.tuned)
+                phase.summary = f"{load.why_not or _programs(load.result)}, {proved} kernels tuned"
             with self._phase("startup") as phase:
                 cold, warm = measurer.startup_pairs(phase.progress)
                 startup = paired_ratio(
@@ -236,16 +260,18 @@ class _Story:
                 phase.summary = f"tuned/untuned x {latency.median:.3f}"
             with self._phase("accuracy") as phase:
                 answers = compare_answers(
-                    device, session, measurer, layout, request.model, samples, phase.progress
+                    device, measurer, layout, request.model, plan.samples, phase.progress
                 )
                 phase.summary = answers.summary
+                if measurer.program_usable:
+                    artefacts.check_unchanged(device, layout)
             lock.check()
             judgement = judge(_evidence(load, startup, latency, answers))
             result = TuneResult(
                 device=dataclasses.replace(
-                    report.info(),
-                    abi=binary.abi,
-                    gpu=artefacts.program.device_name or report.gpu,
+                    plan.report.info(),
+                    abi=plan.binary.abi,
+                    gpu=artefacts.program.device_name or plan.report.gpu,
                 ),
                 model=request.model_name,
                 verdict=judgement.verdict,
@@ -260,30 +286,25 @@ class _Story:
                 programs=len(artefacts.program.programs),
                 programs_from_cache=len(load.result.programs.cache) if load.result else 0,
                 tuned_entries=len(artefacts.parameters.entries),
+                kernels_proved=proved,
                 tuning_s=tuning.wall_s,
                 wall_s=time.monotonic() - self._began_s,
                 pushed_bytes=pushed.pushed_bytes,
                 pushed_model_bytes=pushed_model_bytes,
                 mace_version=tuning.mace_version,
                 platform_info=artefacts.program.platform_info,
+                rounds=request.settings.rounds,
                 warnings=(*self._warnings, *answers.warnings),
             )
             with self._phase("bundle") as phase:
-                record = _binary_record(device, binary, layout.binary)
-                result = self._write(result, record, model_files, artefacts)
+                result = self._write(result, plan, artefacts)
                 phase.summary = str(result.bundle)
         return result
 
-    def _push(
-        self,
-        device: Device,
-        layout: Layout,
-        binary: Binary,
-        model_files: ModelFiles,
-        samples: Samples,
-        progress: Progress,
-    ) -> tuple[SyncReport, int]:
+    def _push(self, plan: _Plan, progress: Progress) -> tuple[SyncReport, int]:
         """Bring what the phone lacks; the report, and how many bytes of it are the model."""
+        device, layout, samples = plan.device, plan.layout, plan.samples
+        binary, model_files = plan.binary, plan.model_files
         model = {
             posixpath.relpath(layout.graph, layout.root): model_files.graph,
             posixpath.relpath(layout.weights, layout.root): model_files.data,
@@ -317,32 +338,21 @@ class _Story:
         make_folders(device, layout.storage("shipped"))
         return report, model_bytes
 
-    def _write(
-        self,
-        result: TuneResult,
-        binary: FileRecord,
-        model_files: ModelFiles,
-        artefacts: Artefacts,
-    ) -> TuneResult:
-        """Write the bundle; its name holds the serial, so that two equal phones do not collide.
+    def _write(self, result: TuneResult, plan: _Plan, artefacts: Artefacts) -> TuneResult:
+        """Write the bundle.
 
         Both artefacts are always kept; the verdict says which of them are worth shipping.
         """
-        device = result.device
-        name = ".".join(
-            name_part(part)
-            for part in (result.model, device.device_name, device.soc, device.serial)
-        )
-        result = dataclasses.replace(result, bundle=str(self._request.out_dir / name))
+        result = dataclasses.replace(result, bundle=str(plan.bundle))
         write_bundle(
-            self._request.out_dir / name,
+            plan.bundle,
             provenance=Provenance(
                 model_name=result.model,
-                model_graph=FileRecord.of(model_files.graph),
-                model_data=FileRecord.of(model_files.data),
-                binary=binary,
+                model_graph=FileRecord.of(plan.model_files.graph),
+                model_data=FileRecord.of(plan.model_files.data),
+                binary=_binary_record(plan.device, plan.binary, plan.layout.binary),
                 mace_version=result.mace_version,
-                device=DeviceRecord.of(device, platform_info=result.platform_info),
+                device=DeviceRecord.of(result.device, platform_info=result.platform_info),
             ),
             compiled_program=artefacts.program_bytes,
             tuned_parameters=artefacts.parameters_bytes,

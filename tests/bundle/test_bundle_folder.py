@@ -22,6 +22,7 @@ from droidmace.bundle.writer import (
     BundlePaths,
     Provenance,
     artefact_name,
+    check_place,
     name_part,
     write_bundle,
 )
@@ -337,3 +338,16 @@ def test_records_of_real_things(tmp_path: Path) -> None:
 def test_a_copied_bundle_is_still_one(tmp_path: Path) -> None:
     shutil.copytree(write(tmp_path / "b").folder, tmp_path / "copy")
     assert read_bundle(tmp_path / "copy").manifest == read_bundle(tmp_path / "b").manifest
+
+
+def test_a_place_is_checked_without_making_anything(tmp_path: Path) -> None:
+    place = tmp_path / "out" / "bundle"
+    check_place(place)
+    assert not place.parent.exists()
+    write(place)
+    check_place(place)
+    (place / "notes.txt").write_text("mine", "utf-8")
+    with pytest.raises(InputError, match=r"notes\.txt"):
+        check_place(place)
+    with pytest.raises(InputError, match="cannot be written"):
+        check_place(place / "notes.txt" / "deeper" / "bundle")

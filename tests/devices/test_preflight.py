@@ -62,10 +62,6 @@ def test_a_32_bit_program_needs_the_32_bit_driver():
     assert names_of_failed(PHONE, abi="armeabi-v7a") == []
 
 
-def test_a_cpu_model_needs_no_opencl():
-    assert names_of_failed(replace(PHONE, opencl_libraries=()), needs_opencl=False) == []
-
-
 def test_limits_are_the_callers():
     strict = PreflightLimits(min_battery_percent=60, max_chip_c=35, reserve_bytes=1 << 30)
     assert names_of_failed(PHONE, limits=strict) == ["space", "battery", "temperature"]

@@ -180,9 +180,14 @@ def other_tensor(document: dict[str, Any]) -> None:
     document["models"]["fashion_mnist"]["subgraphs"][0]["output_tensors"] = ["logits"]
 
 
+def cpu_runtime(document: dict[str, Any]) -> None:
+    document["models"]["fashion_mnist"]["runtime"] = "cpu"
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
+        (cpu_runtime, "no OpenCL kernels to tune"),
         (unknown_key, "models.fashion_mnist.runtme: unknown key"),
         (missing_model, "nowhere.pb"),
         (other_checksum, "model_sha256_checksum"),
@@ -288,6 +293,37 @@ def test_a_crash_shows_its_last_lines_although_the_pipe_lost_them(
     error = tune(adreno_phone, "--mace-run", path)
     assert error["error"] == "MaceRunCrashError"
     assert "Store OPENCL compiled kernel to file failed" in error["message"] + error["details"]
+
+
+def test_a_model_that_was_converted_for_the_cpu(
+    adreno_phone: Phone,
+    changed_config: Callable[..., Path],
+    tune: Callable[..., dict[str, Any]],
+    tmp_path: Path,
+) -> None:
+    model = parse_model((EXAMPLE / "fashion_mnist.pb").read_bytes())
+    args = tuple(arg for arg in model.nets[0].args if arg.name != "runtime_type")
+    graph = tmp_path / "cpu.pb"
+    net = dataclasses.replace(model.nets[0], args=args)
+    graph.write_bytes(serialize_model(dataclasses.replace(model, nets=(net,))))
+
+    def change(document: dict[str, Any]) -> None:
+        document["droidmace"]["models"]["fashion_mnist"]["graph_file"] = str(graph)
+
+    error = tune(adreno_phone, config=changed_config(change))
+    assert error["phase"] == "probe"
+    assert "converted for the CPU" in error["message"]
+    assert error["where"] == str(graph)
+
+
+def test_a_folder_for_bundles_that_cannot_be_is_refused_before_the_work(
+    droidmace: Droidmace, adreno_phone: Phone, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way", "utf-8")
+    arguments = ("tune", "--serial", adreno_phone.serial, "-c", FASHION, "--json")
+    error = refused(droidmace(*arguments, "--out", tmp_path / "file" / "out"))
+    assert error["phase"] == "probe"
+    assert "cannot be written" in error["message"]
 
 
 def test_a_model_whose_op_the_engine_lacks_is_stopped_and_named(

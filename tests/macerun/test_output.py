@@ -223,6 +223,11 @@ def test_applied_parameters_are_believed_from_the_tuner_only() -> None:
     assert parser.applied == {"softmax_opencl_kernel_1_10": (4, 2, 0)}
 
 
+def test_keys_of_weight_transforms_hold_blanks() -> None:
+    parser, _ = parse(say("arg_buffer_to_image_[16, 3]: [16, 1, 0]", source="mace/utils/tuner.h"))
+    assert parser.applied == {"arg_buffer_to_image_[16, 3]": (16, 1, 0)}
+
+
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
