@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from droidmace.errors import ConfigError
+from droidmace.errors import ConfigError, EmulatorError
 
 if TYPE_CHECKING:
     from droidmace.emulator.manager import Phone
@@ -102,10 +102,18 @@ def stop(
 
     if every == (name is not None):
         raise ConfigError("which phone?", hint="give a name, or --all")
-    names = [phone.name for phone in list_phones() if phone.state is not PhoneState.STOPPED]
+    on = (PhoneState.RUNNING, PhoneState.CRASHED)
+    names = [phone.name for phone in list_phones() if phone.state in on]
+    failures: list[EmulatorError] = []
     for each in names if every else [str(name)]:
-        stop_phone(each)
-        typer.echo(f"{each} is off")
+        try:
+            stop_phone(each)
+        except EmulatorError as exc:  # the others are still to be stopped
+            failures.append(exc)
+        else:
+            typer.echo(f"{each} is off")
+    if failures:
+        raise failures[0]
 
 
 def list_(as_json: _JsonOption = False) -> None:

@@ -59,7 +59,8 @@ class BootPlan:
         profile = parse_profile(record.profile_name, record.profile, where=record.profile_name)
         driver = None if record.driver == NO_DRIVER else find_driver(record.driver)
         programs = rom.build_rom(folder, record, profile, driver, tools)
-        folder.data.mkdir(mode=0o771, exist_ok=True)
+        folder.data.mkdir(exist_ok=True)
+        folder.data.chmod(0o771)  # it is the phone's own to close
         arguments = sandbox_arguments(
             tools.bwrap, folder, driver, programs, storage_bytes=profile.storage_bytes
         )

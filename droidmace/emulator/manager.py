@@ -13,7 +13,6 @@ import platform
 import re
 import secrets
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -37,6 +36,7 @@ from droidmace.emulator.phone import (
     kill,
 )
 from droidmace.emulator.profile import parse_profile, read_profile_data, with_overrides
+from droidmace.emulator.removal import remove_tree
 from droidmace.errors import ConfigError, EmulatorError
 
 __all__ = [
@@ -121,7 +121,7 @@ def start_phone(
             _power_off(folder)
             _release_adb_server(root, get_phone(folder.name))
             if is_new:
-                shutil.rmtree(folder.path)
+                remove_tree(folder.path)
             raise
     return phone
 
@@ -167,17 +167,44 @@ def _release_adb_server(root: Path, phone: Phone) -> None:
 
 def delete_phone(name: str) -> None:
     """Stop a phone and remove its folder with all that is on it."""
-    stop_phone(name)
-    shutil.rmtree(_existing(phones_root(), name).path)
+    root = phones_root()
+    folder = _existing(root, name)
+    with _root_lock(root):
+        phone = _phone_or_damaged(folder)
+        _power_off(folder)
+        if phone is not None and phone.state is not PhoneState.DAMAGED:
+            _release_adb_server(root, phone)
+        if folder.path.exists():
+            remove_tree(folder.path)
 
 
 def list_phones() -> list[Phone]:
-    """Every phone there is, by name."""
+    """Every phone there is, by name; one whose state file cannot be read is ``DAMAGED``."""
     root = phones_root()
     if not root.is_dir():
         return []
-    names = sorted(path.parent.name for path in root.glob("*/phone.json"))
-    return [get_phone(name) for name in names]
+    folders = [PhoneFolder(path.parent) for path in sorted(root.glob("*/phone.json"))]
+    return [phone for phone in map(_phone_or_damaged, folders) if phone is not None]
+
+
+def _phone_or_damaged(folder: PhoneFolder) -> Phone | None:
+    """The phone in a folder; None if somebody has deleted it meanwhile."""
+    try:
+        return get_phone(folder.name)
+    except EmulatorError:
+        if not folder.record_file.exists():
+            return None
+    return Phone(
+        name=folder.name,
+        serial="",
+        serialno="",
+        profile="",
+        driver="",
+        state=PhoneState.DAMAGED,
+        pid=0,
+        adb_server_port=0,
+        folder=folder.path,
+    )
 
 
 def adb_states(phones: Iterable[Phone]) -> dict[str, str]:
@@ -195,14 +222,15 @@ def get_phone(name: str) -> Phone:
     """The phone of that name. Raises ``EmulatorError`` that lists those there are."""
     folder = _existing(phones_root(), name)
     record = folder.read_record()
-    assert record is not None
+    if record is None:
+        raise EmulatorError("the phone was deleted just now", where=name)
     run = folder.read_run()
     running = folder.is_locked()
     if running:
         state = PhoneState.RUNNING
     else:
         state = PhoneState.CRASHED if run is not None else PhoneState.STOPPED
-    port = run.port if run is not None else record.port
+    port = run.port if run is not None and run.port else record.port
     return Phone(
         name=record.name,
         serial=f"127.0.0.1:{port}" if port else "",
@@ -251,8 +279,10 @@ def _updated_record(
 
 def _launch(folder: PhoneFolder) -> None:
     """Start the supervisor and wait for its word. Raises what it says."""
-    ready_read, ready_write = os.pipe()
+    # After a crash it names processes that are gone, and whose numbers others may have by now.
+    folder.run_file.unlink(missing_ok=True)
     folder.log_file.unlink(missing_ok=True)
+    ready_read, ready_write = os.pipe()
     with os.fdopen(ready_read, "rb") as ready, folder.log_file.open("ab") as log:
         try:
             # It daemonizes itself: this call ends at once.

@@ -32,6 +32,7 @@ class PhoneState(StrEnum):
     RUNNING = "running"
     STOPPED = "stopped"
     CRASHED = "crashed"
+    DAMAGED = "damaged"
 
 
 @dataclass(frozen=True, slots=True)

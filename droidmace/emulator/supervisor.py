@@ -38,6 +38,7 @@ from droidmace.emulator.folder import PhoneFolder, RunRecord, exclusive_lock
 from droidmace.errors import DroidmaceError, EmulatorError
 
 _PING_TIMEOUT_S = 0.5
+_FOLDER_POLL_S = 2.0
 _LOCK_TIMEOUT_S = 1.0  # whoever asks whether the phone runs holds the lock for a moment
 _NAMESPACES_HINT = (
     "bubblewrap must be allowed to make user namespaces: sysctl "
@@ -84,8 +85,8 @@ class Supervisor:
                     self._run, boots=self._run.boots + 1, sandbox_pid=boot.first_pid
                 )
                 self._plan.folder.write_run(self._run)
-                if self._run.boots == 1:
-                    tell(ready_fd, {"port": self._run.port})
+                if self._run.boots == 1 and not tell(ready_fd, {"port": self._run.port}):
+                    self._stop_wanted = True  # whoever wanted it was killed: nobody knows of it
                 self._wait_for_end(boot)
             finally:
                 if boot.exit_code is None:
@@ -101,7 +102,8 @@ class Supervisor:
                     break
                 self._plan.folder.write_run(replace(self._run, exit_code=code))
                 raise EmulatorError(f"the phone went down with exit code {code}")
-        self._plan.folder.run_file.unlink()
+        if self._owns_folder():
+            self._plan.folder.run_file.unlink()
 
     def _wait_until_booted(self, boot: Boot) -> None:
         deadline = time.monotonic() + BOOT_TIMEOUT_S
@@ -124,7 +126,10 @@ class Supervisor:
     def _wait_for_end(self, boot: Boot) -> None:
         """Wait until the phone goes down by itself, or switch it off when told to."""
         while not (self._stop_wanted or self._reboot_wanted):
-            ready, _, _ = select.select([boot.end_fd, self._wake_read], [], [])
+            ready, _, _ = select.select([boot.end_fd, self._wake_read], [], [], _FOLDER_POLL_S)
+            if not ready:
+                self._stop_wanted = not self._owns_folder()
+                continue
             if boot.end_fd in ready:
                 boot.wait(STOP_TIMEOUT_S)
                 return
@@ -135,6 +140,14 @@ class Supervisor:
             print(f"no clean shutdown: {exc}", file=sys.stderr)  # noqa: T201 - this is phone.log
         if not boot.wait(STOP_TIMEOUT_S):
             boot.kill()
+
+    def _owns_folder(self) -> bool:
+        """Whether the phone's folder is still there, and not that of a new phone."""
+        try:
+            run = self._plan.folder.read_run()
+        except EmulatorError:
+            return True  # unreadable, but there
+        return run is not None and run.pid == self._run.pid
 
 
 def listen_on_loopback(preferred_port: int) -> socket.socket:
@@ -166,19 +179,22 @@ def supervise(folder: PhoneFolder, ready_fd: int) -> None:
             stack.enter_context(exclusive_lock(folder.lock_file, timeout_s=_LOCK_TIMEOUT_S))
         except BlockingIOError as exc:
             raise EmulatorError("the phone is running already", where=folder.name) from exc
+        folder.write_run(RunRecord(pid=os.getpid(), port=0))  # from here on it can be stopped
         plan = BootPlan.prepare(folder, record)
         listener = stack.enter_context(listen_on_loopback(record.port))
         control = stack.enter_context(folder.open_control(listen=True))
         Supervisor(plan, listener, control).run(ready_fd)
 
 
-def tell(ready_fd: int, message: dict[str, object]) -> None:
-    """Write the one line that whoever started us waits for; they may have gone."""
+def tell(ready_fd: int, message: dict[str, object]) -> bool:
+    """Write the one line that whoever started us waits for; False if they have gone."""
     try:
         os.write(ready_fd, json.dumps(message).encode() + b"\n")
         os.close(ready_fd)
     except OSError as exc:
         print(f"nobody waited for us: {exc}", file=sys.stderr)  # noqa: T201 - this is phone.log
+        return False
+    return True
 
 
 def main(arguments: list[str]) -> int:

@@ -185,6 +185,76 @@ def test_a_crash_is_told_and_cleaned_up(start_phone: Start, victim: str) -> None
     assert again.serial == phone.serial
 
 
+def test_a_folder_that_is_removed_takes_its_phone_along(start_phone: Start) -> None:
+    phone = start_phone(driver="none")
+    processes = [phone.pid, *children_of(phone.pid)]
+    supervisor = os.pidfd_open(phone.pid)
+    shutil.rmtree(phone.folder)
+    assert select.select([supervisor], [], [], 30.0)[0]
+    os.close(supervisor)
+    assert [pid for pid in processes if is_alive(pid)] == []
+
+
+def test_a_phone_whose_starter_was_killed_ends(start_phone: Start) -> None:
+    phone = start_phone("orphan", driver="none")
+    manager.stop_phone("orphan")
+    ready_read, ready_write = os.pipe()
+    os.close(ready_read)
+    command = [sys.executable, "-m", "droidmace.emulator.supervisor", str(phone.folder)]
+    # The pipe of its output ends with the last process of the phone.
+    ended = subprocess.run(
+        [*command, str(ready_write)],
+        pass_fds=[ready_write], capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    os.close(ready_write)
+    assert "serving on" in ended.stderr
+    assert "nobody waited for us" in ended.stderr
+    assert manager.get_phone("orphan").state is PhoneState.STOPPED
+
+
+def test_a_phones_stale_process_numbers_are_not_trusted(start_phone: Start) -> None:
+    """After a crash, another process may have the supervisor's number."""
+    phone = start_phone("stale", driver="none")
+    phone.crash()
+    run = json.loads((phone.folder / "run.json").read_text())
+    with subprocess.Popen(["sleep", "60"]) as bystander:
+        (phone.folder / "run.json").write_text(json.dumps(run | {"pid": bystander.pid}))
+        with pytest.raises(EmulatorError):
+            start_phone("stale", driver="/nowhere/lib.so")
+        manager.stop_phone("stale")
+        assert bystander.poll() is None
+        bystander.kill()
+
+
+def test_whatever_a_phone_left_can_be_deleted(phone_lab: PhoneLab, start_phone: Start) -> None:
+    phone = start_phone("deep", driver="none")
+    program = "import os\nfor _ in range(1500): os.mkdir('d'); os.chdir('d')"
+    phone_lab.output(phone, f'cd /data/local/tmp; /vendor/bin/python3 -c "{program}"')
+    manager.delete_phone("deep")
+    assert not phone.folder.exists()
+    assert [path.name for path in phone_lab.root.glob(".removed*")] == []
+
+
+def test_a_phone_that_closed_its_own_folders_starts_again(
+    phone_lab: PhoneLab, start_phone: Start
+) -> None:
+    phone = start_phone("closed", driver="none")
+    phone_lab.output(phone, "chmod 000 /data/local /data/media /data")
+    manager.stop_phone("closed")
+    start_phone("closed")
+    assert phone_lab.output(phone, "echo back > /data/local/tmp/x; cat /data/local/tmp/x") == "back"
+
+
+def test_a_damaged_phone_disturbs_no_other(phone_lab: PhoneLab, start_phone: Start) -> None:
+    phone = start_phone("damaged", driver="none")
+    (phone.folder / "phone.json").write_text("{")
+    states = {each.name: each.state for each in manager.list_phones()}
+    assert states["damaged"] is PhoneState.DAMAGED
+    manager.delete_phone("damaged")
+    assert not is_alive(phone.pid)
+    assert "damaged" not in [each.name for each in manager.list_phones()]
+
+
 def test_starting_twice(adreno_phone: Phone) -> None:
     with pytest.raises(EmulatorError, match="running already") as caught:
         manager.start_phone(adreno_phone.name)

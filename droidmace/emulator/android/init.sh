@@ -12,6 +12,7 @@ cd / || exit 1
 [ -n "$INIT_RESTORE" ] && { tar -x -C /data -f "$INIT_RESTORE" || exit 74; }
 # What an OpenCL compiler left behind when it was killed.
 rm -rf /data/misc/opencl
+chmod u+rwx /data/local /data/local/tmp /data/media /data/misc /data/property 2>/dev/null
 mkdir -p /data/local/tmp /data/media/0 /data/misc/opencl /data/property || exit 73
 chmod 0771 /data/local /data/local/tmp
 setprop sys.boot_completed 1
