@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +24,7 @@ _JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _HOT_C = 95.0
 _LOW_PERCENT = 4
 _PIPE_COLUMNS = 250
+_EXPONENT = re.compile(r"[0-9]+(\.[0-9]+)?[eE][+-]?[0-9]{1,3}")
 
 
 def register(app: typer.Typer) -> None:
@@ -156,9 +158,11 @@ def fault(
         case "crash":
             phone.crash()
         case "hot":
-            phone.set_temperature(float(values.get("temperature_c", _HOT_C)))
+            phone.ping()  # a phone that is off takes its profile's temperature at the next start
+            phone.set_temperature(_only_number(values, kind, "temperature_c", -40, 200, _HOT_C))
         case "low-battery":
-            phone.set_battery(level=int(values.get("level", _LOW_PERCENT)))
+            phone.ping()
+            phone.set_battery(level=int(_only_number(values, kind, "level", 0, 100, _LOW_PERCENT)))
         case _:
             if kind == "unplug" and not {"after_bytes", "on_command"} & values.keys():
                 values.setdefault("now", True)
@@ -221,6 +225,19 @@ def _show(phones: list[Phone], *, as_json: bool) -> None:
     Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS).print(table)
 
 
+def _only_number(
+    values: dict[str, Any], kind: str, key: str, low: float, high: float, default: float
+) -> float:
+    """The one detail that a fault has. Raises ``ConfigError``."""
+    unknown = sorted(set(values) - {key})
+    if unknown:
+        raise ConfigError(f"{kind} has no key {unknown[0]!r}", hint=f"{key}=NUMBER")
+    value = values.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ConfigError(f"{key} is a number from {low:g} to {high:g}, not {value!r}", where=kind)
+    return value
+
+
 def _key_values(words: list[str], where: str) -> dict[str, Any]:
     """``KEY=VALUE`` words; values are read as YAML scalars. Raises ``ConfigError``."""
     result: dict[str, Any] = {}
@@ -228,6 +245,9 @@ def _key_values(words: list[str], where: str) -> dict[str, Any]:
         key, equals, text = word.partition("=")
         if not (key and equals):
             raise ConfigError(f"expected KEY=VALUE, found {word!r}", where=where)
+        if _EXPONENT.fullmatch(text):
+            result[key] = float(text)  # YAML 1.1 would want "1.0e+6" and takes "1e6" for a text
+            continue
         try:
             result[key] = yaml.safe_load(text)
         except yaml.YAMLError:

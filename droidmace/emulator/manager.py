@@ -65,7 +65,10 @@ def phones_root() -> Path:
     chosen = os.environ.get(ROOT_VARIABLE)
     if chosen:
         return Path(chosen).absolute()
-    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    try:
+        state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    except RuntimeError as exc:
+        raise EmulatorError("this user has no home folder", hint=f"set {ROOT_VARIABLE}") from exc
     return Path(state) / "droidmace" / "phones"
 
 
@@ -93,7 +96,6 @@ def start_phone(
         raise ConfigError(f"{name!r} cannot name a phone", hint="letters, digits, '-' and '_'")
     rom.HostTools.find()
     root = phones_root()
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
     port = adb_port if adb_port is not None else default_port()
     changes = dict(overrides or {})
     if abi is not None:
@@ -356,9 +358,20 @@ def _free_name(root: Path, profile: str) -> str:
 
 @contextmanager
 def _root_lock(root: Path) -> Iterator[None]:
-    """One start or stop at a time: names, ports and the adb server are shared."""
-    with exclusive_lock(root / ".lock"):
-        yield
+    """One start or stop at a time: names, ports and the adb server are shared.
+
+    What the host's files refuse (permission, space, a file in the way) is an ``EmulatorError``.
+    """
+    try:
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with exclusive_lock(root / ".lock"):
+            yield
+    except OSError as exc:
+        raise EmulatorError(
+            f"the phones' folder cannot be used: {exc.strerror or exc}",
+            where=str(exc.filename or root),
+            hint=f"make room, or choose another folder with {ROOT_VARIABLE}",
+        ) from exc
 
 
 def _require_linux() -> None:

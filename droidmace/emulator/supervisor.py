@@ -128,8 +128,11 @@ class Supervisor:
         while not (self._stop_wanted or self._reboot_wanted):
             ready, _, _ = select.select([boot.end_fd, self._wake_read], [], [], _FOLDER_POLL_S)
             if not ready:
-                self._stop_wanted = not self._owns_folder()
-                continue
+                if self._owns_folder():
+                    continue
+                self._stop_wanted = True
+                boot.kill()  # nothing is left to save, and no control socket to ask through
+                return
             if boot.end_fd in ready:
                 boot.wait(STOP_TIMEOUT_S)
                 return

@@ -55,9 +55,18 @@ def test_from_start_to_delete(phone_lab: PhoneLab) -> None:
         seen = phone_lab.output(phone, "dumpsys battery; cat /sys/class/thermal/*/temp")
         assert "level: 2\n" in seen
         assert "99000" in seen.splitlines()
-        wrong = phone_command("fault", "cli", "unplug", "colour=red")
-        assert wrong.returncode == 2
-        assert "colour" in wrong.stderr
+        for detail in (
+            "unplug colour=red",
+            "hot temp=5",
+            "hot temperature_c=x",
+            "link bytes_per_s=.inf",
+            "low-battery level=101",
+            "unplug after_bytes=.inf",
+        ):
+            wrong = phone_command("fault", "cli", *detail.split())
+            assert wrong.returncode == 2, detail
+            assert detail.split()[1].partition("=")[0] in wrong.stderr
+        assert phone_command("fault", "cli", "link", "bytes_per_s=1e6").returncode == 0
 
         listed = phone_command("list")
         line = next(line for line in listed.stdout.splitlines() if line.split()[:1] == ["cli"])

@@ -294,6 +294,16 @@ def test_bad_names(phone_lab: PhoneLab, name: str) -> None:
         manager.stop_phone(name)
 
 
+def test_a_folder_that_cannot_be_written(
+    phone_lab: PhoneLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(manager.ROOT_VARIABLE, str(tmp_path / "file" / "phones"))
+    with pytest.raises(EmulatorError, match="Not a directory") as caught:
+        manager.start_phone()
+    assert manager.ROOT_VARIABLE in str(caught.value.hint)
+
+
 def test_missing_driver(phone_lab: PhoneLab, tmp_path: Path) -> None:
     with pytest.raises(EmulatorError, match="no OpenCL driver 'quantum'") as caught:
         manager.start_phone("driverless", driver="quantum")

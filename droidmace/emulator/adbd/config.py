@@ -119,8 +119,8 @@ def _absolute_path(item: object) -> str:
 def _rate(item: object) -> float | None:
     if item is None:
         return None
-    if isinstance(item, bool) or not isinstance(item, (int, float)) or not item >= 1:
-        raise ValueError("a number of at least 1, or null, is expected")
+    if isinstance(item, bool) or not isinstance(item, (int, float)) or not 1 <= item <= 1e15:
+        raise ValueError("a number from 1 to 1e15, or null, is expected")
     return float(item)
 
 

@@ -55,6 +55,8 @@ class SlowLink:
 
 Fault = Unplug | Unauthorized | Offline | Freeze | SlowLink
 
+_LARGEST = 1e15
+"""More than any fault needs, and still a whole number of bytes or nanoseconds."""
 _KEYS = {
     "unplug": {"now", "after_bytes", "on_command", "delay_s", "refuse", "refuse_s"},
     "unauthorized": set[str](),
@@ -113,7 +115,11 @@ def _number(
     value: Mapping[str, object], key: str, *, minimum: float = 0.0, default: float | None = None
 ) -> float:
     number = value.get(key, default)
-    if isinstance(number, bool) or not isinstance(number, (int, float)) or not number >= minimum:
+    if (
+        isinstance(number, bool)
+        or not isinstance(number, (int, float))
+        or not minimum <= number <= _LARGEST
+    ):
         raise FaultError(f"{key} is a number of at least {minimum:g}")
     return float(number)
 
