@@ -100,9 +100,11 @@ class AdbDevice:
                     )
             return CommandResult(process.exit_code, bytes(stdout), bytes(stderr))
 
-    def start(self, command: str, *, timeout_s: float, pty: bool = False) -> AdbProcess:
+    def start(
+        self, command: str, *, timeout_s: float, pty: bool = False, silence_s: float | None = None
+    ) -> AdbProcess:
         """Start a shell command line and return at once; see the protocol."""
-        return self._start(command, timeout_s, pty=pty)
+        return self._start(command, timeout_s, pty=pty, silence_s=silence_s)
 
     def push(
         self,
@@ -117,7 +119,9 @@ class AdbDevice:
         Goes to a temporary name first, whose size is compared before it takes the real name.
         """
         target = checked_path(target)
-        temporary = f"{target}.{secrets.token_hex(4)}.part"
+        folder, _, name = target.rpartition("/")
+        # Hidden: of a cut-off one that stays, mace_run must not think that it is a sample.
+        temporary = f"{folder}/.{name}.{secrets.token_hex(4)}.part"
         try:
             with _opened(source) as stream:
                 size_bytes = stream.seek(0, os.SEEK_END)
@@ -171,7 +175,13 @@ class AdbDevice:
             raise self._command_error(command, result)
 
     def _start(
-        self, command: str, timeout_s: float, *, stdin: bytes = b"", pty: bool = False
+        self,
+        command: str,
+        timeout_s: float,
+        *,
+        stdin: bytes = b"",
+        pty: bool = False,
+        silence_s: float | None = None,
     ) -> AdbProcess:
         if "shell_v2" not in self._known_features():
             raise DeviceUnusableError(
@@ -190,6 +200,7 @@ class AdbDevice:
             run_quietly=lambda line: _ignore(self.run(line, timeout_s=8.0)),
             stdin=stdin,
             pty=pty,
+            silence_s=silence_s,
         )
 
     def _known_features(self) -> frozenset[str]:

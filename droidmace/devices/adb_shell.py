@@ -19,7 +19,6 @@ import socket
 import struct
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from enum import IntEnum
 from types import TracebackType
@@ -124,17 +123,6 @@ def kill_command(pid: int, token: str) -> str:
 OpenService = Callable[[str, float], socket.socket]
 """Opens a service on the device: (service, timeout in seconds) to a connected socket."""
 
-_running: weakref.WeakSet[AdbProcess] = weakref.WeakSet()
-
-
-def stop_running_processes() -> None:
-    """Ask every command that is still under way to end; for a program that is being interrupted.
-
-    Returns at once and may be called from any thread: whoever reads a command's output sees it end.
-    """
-    for process in list(_running):
-        process.request_stop()
-
 
 class AdbProcess:
     """A command under way on a phone: see :class:`droidmace.devices.base.RemoteProcess`."""
@@ -150,6 +138,7 @@ class AdbProcess:
         run_quietly: Callable[[str], None],
         stdin: bytes = b"",
         pty: bool = False,
+        silence_s: float | None = None,
         open_timeout_s: float = 10.0,
     ) -> None:
         """Start ``command``.
@@ -160,6 +149,7 @@ class AdbProcess:
         self._command = command
         self._serial = serial
         self._timeout_s = timeout_s
+        self._silence_s = silence_s
         self._deadline = time.monotonic() + timeout_s
         self._lost = lost
         self._run_quietly = run_quietly
@@ -178,7 +168,6 @@ class AdbProcess:
         kind = "TERM=dumb,pty" if pty else "raw"
         service = f"shell,v2,{kind}:{wrap_command(command, self._token, mode=mode)}"
         self._wire = open_service(service, min(timeout_s, open_timeout_s))
-        _running.add(self)
         if stdin:
             # Beside the reading: a command may print more than fits before it takes its input.
             threading.Thread(target=self._send_stdin, args=(stdin,), daemon=True).start()
@@ -195,14 +184,11 @@ class AdbProcess:
     def chunks(self) -> Iterator[OutputChunk]:
         """Yield output as it arrives; see the protocol for what it raises."""
         while self._exit_code is None:
-            for kind, data in self._receive(self._deadline):
+            for kind, data in self._receive(self._deadline, self._silence_s):
                 yield from self._take(kind, data)
         self._release()
 
-    def request_stop(self) -> None:
-        """Ask the command to end, without waiting; from any thread."""
-        if self._exit_code is not None or self._closed:
-            return
+    def _ask_to_stop(self) -> None:
         if self._pty:
             packet = encode_packet(PacketKind.STDIN, b"\x03")
         else:
@@ -236,7 +222,7 @@ class AdbProcess:
     def _stop(self) -> None:
         """End the remote command: ask, wait for its exit packet, then kill by process id."""
         if self._watched or self._pty:
-            self.request_stop()
+            self._ask_to_stop()
             deadline = time.monotonic() + (1.0 if self._pty else STOP_GRACE_S + 3.0)
             # Nobody wants the output any more, and a broken connection ends the wait as well.
             with contextlib.suppress(DeviceError):
@@ -259,15 +245,17 @@ class AdbProcess:
                 self._wire.sendall(encode_packet(PacketKind.STDIN, piece))
             self._wire.sendall(encode_packet(PacketKind.CLOSE_STDIN))
 
-    def _receive(self, deadline: float) -> list[tuple[int, bytes]]:
+    def _receive(self, deadline: float, silence_s: float | None = None) -> list[tuple[int, bytes]]:
         """Wait for the next packets until ``deadline`` (monotonic seconds)."""
         remaining_s = deadline - time.monotonic()
         if remaining_s <= 0:
             raise self._timeout_error()
         try:
-            self._wire.settimeout(remaining_s)
+            self._wire.settimeout(min(remaining_s, silence_s or remaining_s))
             data = self._wire.recv(_RECEIVE_BYTES)
         except TimeoutError as error:
+            if silence_s is not None and silence_s < remaining_s:
+                raise self._silent(silence_s) from error
             raise self._timeout_error() from error
         except OSError as error:
             raise self._broken() from error
@@ -322,10 +310,20 @@ class AdbProcess:
             command=self._command,
         )
 
+    def _silent(self, silence_s: float) -> DeviceLostError:
+        # It would not hear that its command shall stop either; that ends when the phone sees the
+        # connection closed.
+        self._gone = True
+        return DeviceLostError(
+            f"the phone fell silent: nothing came from it for {silence_s:g} s",
+            serial=self._serial,
+            command=self._command,
+            hint="wake it up, replug it or restart it, then run the command again",
+        )
+
     def _broken(self) -> DeviceError:
         self._gone = True
         return self._lost(f"running `{self._shown}`")
 
     def _release(self) -> None:
-        _running.discard(self)
         self._wire.close()

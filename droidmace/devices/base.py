@@ -64,7 +64,7 @@ class RemoteProcess(Protocol):
         """Yield output as it arrives, until the command ends.
 
         Raises ``DeviceTimeoutError`` when the deadline passes, ``DeviceLostError`` when the device
-        goes away before it told the exit code.
+        goes away, or falls silent, before it told the exit code.
         """
         ...
 
@@ -112,8 +112,13 @@ class Device(Protocol):
         """
         ...
 
-    def start(self, command: str, *, timeout_s: float, pty: bool = False) -> RemoteProcess:
+    def start(
+        self, command: str, *, timeout_s: float, pty: bool = False, silence_s: float | None = None
+    ) -> RemoteProcess:
         """Start a shell command line and return at once.
+
+        ``silence_s`` is for a command that prints all the time: a device from which nothing at all
+        has come for so long is lost, whatever adb says of it.
 
         With ``pty`` its output comes through a terminal (line-buffered by the program, stderr
         merged into stdout, CR LF line ends).

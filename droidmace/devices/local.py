@@ -83,8 +83,10 @@ class LocalDevice:
                 process.exit_code, bytes(output["stdout"]), bytes(output["stderr"])
             )
 
-    def start(self, command: str, *, timeout_s: float, pty: bool = False) -> LocalProcess:
-        """Start a shell command line and return at once."""
+    def start(
+        self, command: str, *, timeout_s: float, pty: bool = False, silence_s: float | None = None
+    ) -> LocalProcess:
+        """Start a shell command line and return at once; this machine cannot fall silent."""
         return self._start(command, timeout_s, pty=pty)
 
     def _start(

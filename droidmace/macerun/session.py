@@ -44,6 +44,8 @@ class WatchLimits:
     silence_s: float | None = None
     """Time in which nothing is printed at all. Tuning through a pipe is silent for long: stdio
     keeps back 4 KiB. None leaves it to the deadline."""
+    heartbeat_s: float = 60.0
+    """Time without a sign of life from the phone: its script gives one every two seconds."""
     recovery_s: float = 30.0
     """How much longer than the crashed run its repetition through a terminal may take."""
 
@@ -153,7 +155,9 @@ class MaceRunSession:
                     on_line(line)
 
         # Leaving the context early, by whatever exception, stops the process on the device.
-        with self._device.start(command, timeout_s=timeout_s, pty=pty) as process:
+        with self._device.start(
+            command, timeout_s=timeout_s, pty=pty, silence_s=self._limits.heartbeat_s
+        ) as process:
             for chunk in self._chunks(process, parser, timeout_s):
                 deliver(parser.feed(markers[chunk.stream].feed(chunk.data), chunk.stream))
                 self._give_up_if_stuck(parser, watch)

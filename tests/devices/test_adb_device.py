@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
-import threading
 
 import pytest
 from bare_phone import is_running, wait_until
 
-from droidmace.devices.adb_shell import stop_running_processes
 from droidmace.devices.base import MAX_OUTPUT_BYTES
 from droidmace.errors import (
     DeviceError,
@@ -19,6 +17,9 @@ from droidmace.errors import (
     DeviceTimeoutError,
     InputError,
 )
+from droidmace.macerun.invocation import Invocation, TensorArg
+from droidmace.macerun.session import MaceRunSession, WatchLimits
+from droidmace.resources import device_scripts_dir
 
 
 @pytest.fixture
@@ -132,21 +133,17 @@ class TestStart:
         wait_until(lambda: not is_running(pid_file.read_text().strip()), "the command ends")
         process.close()
 
-    def test_all_commands_can_be_stopped_from_another_thread(self, device):
-        process = device.start("echo up; exec sleep 65", timeout_s=60)
-        with process:
-            chunks = process.chunks()
-            next(chunks)
-            threading.Thread(target=stop_running_processes).start()
-            assert list(chunks) == []
-            assert process.exit_code == 143
-
     def test_the_exit_code_is_known_only_at_the_end(self, device):
         with device.start("echo up; exec sleep 66", timeout_s=60) as process:
             next(process.chunks())
             with pytest.raises(DeviceError, match="not ended"):
                 _ = process.exit_code
         process.close()
+
+
+def supervised_shell_of(command):
+    script = (device_scripts_dir() / "run.sh").read_text()
+    return shlex.join(["sh", "-c", script, "run.sh", "/", "--", *command.split()])
 
 
 class TestFiles:
@@ -281,6 +278,12 @@ class TestWhenThePhoneFails:
             bare_phone.device.push(bytes(8_000_000), f"{bare_phone.folder}/big")
         assert not (bare_phone.folder / "big").exists()
 
+    def test_what_an_unplugged_cable_left_is_no_sample(self, bare_phone):
+        bare_phone.fault(kind="unplug", after_bytes=1_000_000)
+        with pytest.raises(DeviceLostError):
+            bare_phone.device.push(bytes(8_000_000), f"{bare_phone.folder}/image_000000")
+        assert not list(bare_phone.folder.glob("image*"))
+
     def test_unplugged_during_a_pull(self, bare_phone, tmp_path):
         bare_phone.device.push(bytes(8_000_000), f"{bare_phone.folder}/big")
         bare_phone.fault(kind="unplug", after_bytes=1_000_000, refuse=True)
@@ -303,6 +306,36 @@ class TestWhenThePhoneFails:
             next(chunks)
             with bare_phone.frozen(), pytest.raises(DeviceTimeoutError, match="did not end"):
                 list(chunks)
+
+    def test_frozen_during_mace_run(self, bare_phone):
+        # Minutes before the deadline: the beats of run.sh stay away.
+        binary = bare_phone.folder / "mace_run"
+        binary.write_text("#!/bin/sh\necho 'I mace_run.cc:1] hello'\nexec sleep 69\n")
+        binary.chmod(0o755)
+        tensor = TensorArg("x", (1,))
+        folder = str(bare_phone.folder)
+        invocation = Invocation(
+            cwd=folder,
+            model_name="net",
+            model_file="net.pb",
+            model_data_file="net.data",
+            inputs=(tensor,),
+            outputs=(tensor,),
+            input_file="in",
+            output_file="out",
+        )
+        session = MaceRunSession(bare_phone.device, folder, limits=WatchLimits(heartbeat_s=4.0))
+        try:
+            with pytest.raises(DeviceLostError, match="fell silent: nothing came from it for 4 s"):
+                session.run(invocation, timeout_s=300, on_line=lambda _: bare_phone.freeze())
+        finally:
+            bare_phone.thaw()
+
+    def test_a_quiet_mace_run_on_a_phone_that_lives_is_waited_for(self, bare_phone):
+        command = supervised_shell_of("sleep 3")
+        with bare_phone.device.start(command, timeout_s=60, silence_s=2.7) as process:
+            list(process.chunks())
+            assert process.exit_code == 0
 
     def test_frozen_during_a_push(self, bare_phone):
         device = bare_phone.device
