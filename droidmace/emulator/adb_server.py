@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import time
@@ -17,6 +18,8 @@ USERS_PORT = 5037
 PORT_VARIABLE = "DROIDMACE_PHONE_ADB_PORT"
 
 _CALL_TIMEOUT_S = 30.0
+_ANSWER_TIMEOUT_S = 5.0
+_LISTENING = "0A"  # TCP_LISTEN as /proc/net/tcp has it
 
 
 def default_port() -> int:
@@ -39,6 +42,27 @@ def find_adb() -> str:
         raise AdbUnavailableError(
             "no adb program was found", hint="apt-get install adb, or Android's platform-tools"
         ) from exc
+
+
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    """A listening socket of this machine: its owner, and its number in the kernel."""
+
+    uid: int
+    inode: int
+
+
+def _listener(port: int) -> _Listener | None:
+    """Who listens on a loopback port (proc(5), ``/proc/net/tcp``)."""
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = Path("/proc/net", table).read_text("ascii").splitlines()[1:]
+        except FileNotFoundError:  # a kernel without IPv6
+            continue
+        for words in (line.split() for line in lines):
+            if words[3] == _LISTENING and int(words[1].rpartition(":")[2], 16) == port:
+                return _Listener(int(words[7]), int(words[9]))
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +118,54 @@ class AdbServer:
     def ensure_running(self) -> None:
         """Start the server unless it runs. Raises ``EmulatorError`` with adb's words."""
         if self.is_running():
+            self._require_usable()
             return
         said = self.call("start-server")
         if not self.is_running():
             raise EmulatorError(f"no adb server could be started on port {self.port}", details=said)
-        self._note.touch()
+        self._note.write_text(self._identity(), "utf-8")
+
+    def _require_usable(self) -> None:
+        """Refuse what listens already, unless it is a server that our adb leaves as it is."""
+        where, hint = f"port {self.port}", f"choose another with --adb-port or ${PORT_VARIABLE}"
+        listener = _listener(self.port)
+        if listener is not None and listener.uid != os.getuid():
+            raise EmulatorError("the adb server is another user's", where=where, hint=hint)
+        version = self._version()
+        if version is None:
+            raise EmulatorError("what listens here is no adb server", where=where, hint=hint)
+        said = self.call("version")
+        own = re.search(r"version 1\.0\.([0-9]+)", said)
+        if own is not None and int(own[1]) != version:
+            # Any adb command of ours would kill it, and with it what others do there.
+            raise EmulatorError(
+                f"the adb server has version {version}, {find_adb()} has {own[1]}",
+                where=where,
+                hint=hint,
+            )
+
+    def _version(self) -> int | None:
+        """The server's internal version; None if it does not answer as an adb server does."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), _ANSWER_TIMEOUT_S) as server:
+                server.settimeout(_ANSWER_TIMEOUT_S)
+                server.sendall(b"000chost:version")
+                with server.makefile("rb") as stream:
+                    answer = re.fullmatch(rb"OKAY0004([0-9a-f]{4})", stream.read(12))
+        except OSError:
+            return None
+        return int(answer[1], 16) if answer else None
+
+    def _identity(self) -> str:
+        """Which server this is: another one on the same port has another socket."""
+        listener = _listener(self.port)
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        return f"{boot_id} {listener.inode if listener else 0}"
 
     def stop_if_ours(self) -> None:
         """Stop the server if we started it; the user's own port is never touched."""
         if self.port != USERS_PORT and self._note.exists():
-            if self.is_running():
+            if self.is_running() and self._note.read_text("utf-8") == self._identity():
                 self.call("kill-server")
             self._note.unlink(missing_ok=True)
 
