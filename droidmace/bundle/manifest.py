@@ -104,7 +104,7 @@ class Manifest:
             document = json.loads(text)
         except json.JSONDecodeError as error:
             raise FormatError(f"not JSON: {error.msg}", offset=error.pos) from error
-        except (UnicodeDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # not UTF-8, a huge number, too deep
             raise FormatError(f"not JSON: {error}") from error
         record = _object(document, "manifest")
         version = record.get("schema_version")

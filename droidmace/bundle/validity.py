@@ -126,7 +126,7 @@ def _layout_mismatch(program: CompiledProgram, gpu: GpuIdentity) -> str | None:
 
 def release_of(mace_version: str) -> tuple[int, int, int] | None:
     """The release in a MACE version (``v1.1.1-23-gabcdef``), or None."""
-    found = re.match(r"v?([0-9]+)\.([0-9]+)\.([0-9]+)", mace_version)
+    found = re.match(r"v?([0-9]{1,9})\.([0-9]{1,9})\.([0-9]{1,9})", mace_version)
     if found is None:
         return None
     major, minor, patch = (int(number) for number in found.groups())

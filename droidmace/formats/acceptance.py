@@ -205,7 +205,7 @@ def _word_after(text: str, pattern: str) -> str:
 
 
 def _atoi(text: str) -> int:
-    number = re.match(r"[ \t\f\v\n\r]*([+-]?[0-9]+)", text)
+    number = re.match(r"[ \t\f\v\n\r]*([+-]?[0-9]{1,18})", text)
     return int(number.group(1)) if number else 0
 
 

@@ -26,6 +26,8 @@ class FileKind(StrEnum):
 
 _MANIFEST_KEYS = frozenset({"schema_version", "droidmace_version"})
 """A bundle's manifest has both at its top."""
+_MAX_JSON_BYTES = 1 << 20
+"""A manifest is far smaller; JSON takes many times its size in memory."""
 _FOREIGN = (
     (b"\x7fELF", "an ELF program or library"),
     (b"PK\x03\x04", "a ZIP archive (an APK, an AAR, a PyTorch model)"),
@@ -69,7 +71,7 @@ def _store(data: bytes) -> KeyValueStore | None:
 
 def is_manifest(data: bytes) -> bool:
     """Whether this is a bundle's ``manifest.json``."""
-    if data[:1] != b"{":
+    if data[:1] != b"{" or len(data) > _MAX_JSON_BYTES:
         return False
     try:
         value = json.loads(data)
@@ -100,7 +102,7 @@ def explain(data: bytes) -> FormatError:
             return _not_ours(f"this is {what}")
     if data[_TFLITE_MAGIC_OFFSET : _TFLITE_MAGIC_OFFSET + 4] == b"TFL3":
         return _not_ours("this is a TensorFlow Lite model")
-    if data[:1] == b"{":
+    if data[:1] == b"{" and len(data) <= _MAX_JSON_BYTES:
         return _json_error(data)
     try:
         if _resembles_store(data):
@@ -117,7 +119,7 @@ def _json_error(data: bytes) -> FormatError:
         json.loads(data)
     except json.JSONDecodeError as exc:
         return FormatError(f"this JSON breaks: {exc.msg}", offset=exc.pos, hint="make it again")
-    except (UnicodeDecodeError, RecursionError) as exc:
+    except (ValueError, RecursionError) as exc:  # not UTF-8, a huge number, too deep
         return FormatError(f"this is not readable as JSON: {exc}", offset=0, hint="make it again")
     return _not_ours("this is JSON, but not a bundle's manifest")
 

@@ -20,6 +20,7 @@ from droidmace.errors import FormatError
 from droidmace.formats.protowire import (
     WireField,
     WireType,
+    check_field_count,
     decode_text,
     encode_length_delimited,
     encode_tag,
@@ -130,20 +131,32 @@ def parse_message(cls: type[M], data: bytes, start: int = 0, end: int | None = N
     under the unknown ones: in these formats that only ever means another or a damaged file.
     Raises ``FormatError`` with the absolute byte offset.
     """
-    limit = len(data) if end is None else end
+    return _parse(cls, data, start, len(data) if end is None else end, _FieldCount())
+
+
+@dataclass(slots=True)
+class _FieldCount:
+    """The fields read so far, over all nested messages of a file."""
+
+    fields: int = 0
+
+
+def _parse(cls: type[M], data: bytes, start: int, limit: int, count: _FieldCount) -> M:
     schema = _schema(cls)
     values: dict[str, Any] = {}
     unknown: list[bytes] = []
     for found in iter_fields(data, start, limit):
+        count.fields += 1
+        check_field_count(count.fields, found.offset)
         known = schema.get(found.number)
         if known is None:
             unknown.append(data[found.offset : found.next_offset])
             continue
         name, spec = known
         if spec.repeated:
-            values.setdefault(name, []).extend(_read_repeated(cls, name, spec, data, found))
+            values.setdefault(name, []).extend(_read_repeated(cls, name, spec, data, found, count))
         else:
-            values[name] = _read_one(cls, name, spec, data, found)
+            values[name] = _read_one(cls, name, spec, data, found, count)
     present = frozenset(values)
     frozen = {
         name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
@@ -176,11 +189,16 @@ def _wire_type_error(cls: type[Message], name: str, spec: _Spec, found: WireFiel
 
 
 def _read_repeated(
-    cls: type[Message], name: str, spec: _Spec, data: bytes, found: WireField
+    cls: type[Message],
+    name: str,
+    spec: _Spec,
+    data: bytes,
+    found: WireField,
+    count: _FieldCount,
 ) -> list[Any]:
     wire_type = _WIRE_TYPES.get(spec.kind, WireType.VARINT)
     if found.wire_type is wire_type:
-        return [_read_one(cls, name, spec, data, found)]
+        return [_read_one(cls, name, spec, data, found, count)]
     if found.wire_type is not WireType.LENGTH_DELIMITED:
         raise _wire_type_error(cls, name, spec, found)
     size = found.end - found.start
@@ -200,7 +218,14 @@ def _read_repeated(
     return numbers
 
 
-def _read_one(cls: type[Message], name: str, spec: _Spec, data: bytes, found: WireField) -> Any:  # noqa: ANN401
+def _read_one(
+    cls: type[Message],
+    name: str,
+    spec: _Spec,
+    data: bytes,
+    found: WireField,
+    count: _FieldCount,
+) -> Any:  # noqa: ANN401
     if found.wire_type is not _WIRE_TYPES.get(spec.kind, WireType.VARINT):
         raise _wire_type_error(cls, name, spec, found)
     if spec.kind is Kind.FLOAT:
@@ -210,7 +235,7 @@ def _read_one(cls: type[Message], name: str, spec: _Spec, data: bytes, found: Wi
     if spec.kind is Kind.BYTES:
         return data[found.start : found.end]
     if spec.kind is Kind.MESSAGE:
-        return parse_message(cast(type[Message], spec.of), data, found.start, found.end)
+        return _parse(cast(type[Message], spec.of), data, found.start, found.end, count)
     return _number(cls, name, spec, found.value, found.offset)
 
 

@@ -16,6 +16,10 @@ from droidmace.errors import FormatError
 MAX_VARINT_BYTES = 10
 """A 64-bit value in groups of 7 bits."""
 MAX_FIELD_NUMBER = (1 << 29) - 1
+MAX_FIELDS = 1 << 18
+"""Fields of a whole file, those of nested messages included. Real models have some ten thousand;
+what has more is made to eat memory: an empty message is two bytes in a file and hundreds here.
+"""
 MAX_GROUP_DEPTH = 100
 """How deep protobuf's own parsers follow nested groups."""
 
@@ -78,11 +82,15 @@ def iter_fields(data: bytes, start: int = 0, end: int | None = None) -> Iterator
     """Yield the fields of the message in ``data[start:end]``, in order.
 
     A group (obsolete, but legal among unknown fields) is yielded as one field that spans it.
-    Raises ``FormatError`` at the first byte that is not a field.
+    Raises ``FormatError`` at the first byte that is not a field, and at the field that is one too
+    many.
     """
     limit = len(data) if end is None else end
     offset = start
+    count = 0
     while offset < limit:
+        count += 1
+        check_field_count(count, offset)
         field = _read_field(data, offset, limit)
         if field.wire_type is WireType.END_GROUP:
             raise FormatError("a group ends that never began", offset=field.offset)
@@ -90,6 +98,14 @@ def iter_fields(data: bytes, start: int = 0, end: int | None = None) -> Iterator
             field = _whole_group(data, field, limit)
         yield field
         offset = field.next_offset
+
+
+def check_field_count(count: int, offset: int) -> None:
+    """Raise ``FormatError`` if the field at ``offset`` is one too many."""
+    if count > MAX_FIELDS:
+        raise FormatError(
+            f"more than {MAX_FIELDS} fields; no file of MACE has so many", offset=offset
+        )
 
 
 def _read_field(data: bytes, offset: int, end: int) -> WireField:
@@ -128,7 +144,10 @@ def _whole_group(data: bytes, opening: WireField, end: int) -> WireField:
     """Follow a group to the tag that closes it."""
     open_numbers = [opening.number]
     position = opening.next_offset
+    count = 0
     while open_numbers:
+        count += 1
+        check_field_count(count, position)
         if position >= end:
             raise FormatError(f"group {open_numbers[-1]} is cut off", offset=opening.offset)
         field = _read_field(data, position, end)

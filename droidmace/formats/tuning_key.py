@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 from droidmace.formats.obfuscation import is_obfuscated, readable_symbol
 
-_LISTED = re.compile(r"(?P<name>.*?)_*\[(?P<sizes>-?[0-9]+(?:, -?[0-9]+)*)\]", re.ASCII)
-_JOINED = re.compile(r"(?P<name>.*?)_*(?P<sizes>(?:_-?[0-9]+)+)", re.ASCII)
+# A size is an int64. Two patterns that start anywhere cost the square of a key's length.
+_MAX_KEY_CHARACTERS = 1024
+_LISTED = re.compile(r"(?P<name>.*?)_*\[(?P<sizes>-?[0-9]{1,19}(?:, -?[0-9]{1,19})*)\]", re.ASCII)
+_JOINED = re.compile(r"(?P<name>.*?)_*(?P<sizes>(?:_-?[0-9]{1,19})+)", re.ASCII)
 _NUMBER = re.compile(r"-?[0-9]+", re.ASCII)
 
 
@@ -36,6 +38,8 @@ class TuningKey:
     def parse(cls, key: str) -> TuningKey:
         """Take any key apart; one of another shape has itself as kernel and no sizes."""
         readable = readable_symbol(key)
+        if len(readable) > _MAX_KEY_CHARACTERS:
+            return cls(key, readable, readable, ())
         found = _LISTED.fullmatch(readable) or _JOINED.fullmatch(readable)
         if found is None or not found["name"]:
             return cls(key, readable, readable, ())

@@ -141,3 +141,4 @@ def test_releases_are_read_from_versions() -> None:
     assert release_of("v1.1.1-23-g0fc55a54") == (1, 1, 1)
     assert release_of("1.0.10") == (1, 0, 10)
     assert release_of("unknown") is None
+    assert release_of("1." + "1" * 5000 + ".1") is None

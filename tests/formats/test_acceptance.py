@@ -194,6 +194,7 @@ def test_platform_info_without_a_third_part_has_no_version(info: str) -> None:
         ("Date: x/1y/16/", (2016, 0, 1)),
         ("Date: 11/01", None),
         ("Date: 1/2/3/4", None),
+        ("Date: 1/" + "1" * 5000 + "/16", (2016, 1, int("1" * 18))),
         ("Date:", None),
         ("OpenCL 2.0", None),
     ],
