@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,17 +102,7 @@ def _target(deployment: Deployment, model: ModelConfig, output: Path | None) -> 
 def _write(
     model: ModelConfig, result: ConvertedModel, graph_file: Path, data_file: Path
 ) -> Conversion:
-    # The weights first: a graph that is there can always find its own.
-    for path, content in ((data_file, result.data), (graph_file, result.graph)):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, content)
-        except OSError as exc:
-            raise InputError(
-                f"cannot be written: {exc.strerror}",
-                where=str(path),
-                hint="choose another folder with --output",
-            ) from exc
+    _write_together({data_file: result.data, graph_file: result.graph})
     return Conversion(
         model=model.name,
         source=model.model_file,
@@ -122,3 +114,38 @@ def _write(
         data_sha256=hashlib.sha256(result.data).hexdigest(),
         summary=result.summary,
     )
+
+
+def _write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write all of these files, or leave every one of them as it was.
+
+    A graph beside another conversion's weights would compute nonsense.
+    """
+    before: dict[Path, bytes | None] = {}
+    try:
+        for path, content in contents.items():
+            with _os_errors_named(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                previous = path.read_bytes() if path.exists() else None
+                write_atomically(path, content)
+                before[path] = previous
+    except BaseException:
+        for path, previous in before.items():
+            with _os_errors_named(path):
+                if previous is None:
+                    path.unlink()
+                else:
+                    write_atomically(path, previous)
+        raise
+
+
+@contextmanager
+def _os_errors_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise InputError(
+            f"cannot be written: {exc.strerror or exc}",
+            where=str(path),
+            hint="choose another folder with --output",
+        ) from exc

@@ -249,3 +249,19 @@ def test_a_target_that_cannot_be_written(deployment: Path) -> None:
         convert_deployment(deployment, output=blocker / "folder")
     assert caught.value.hint == "choose another folder with --output"
     assert blocker.read_text() == "in the way"
+
+
+@pytest.mark.parametrize("weights", [None, b"of an earlier conversion"])
+def test_a_graph_that_cannot_be_written_leaves_the_older_weights(
+    deployment: Path, weights: bytes | None
+) -> None:
+    folder = deployment.parent / "out"
+    (folder / "tiny_gpu.pb").mkdir(parents=True)
+    if weights is not None:
+        (folder / "tiny_gpu.data").write_bytes(weights)
+    before = sorted(folder.iterdir())
+    with pytest.raises(InputError, match=r"tiny_gpu\.pb: cannot be written: Is a directory"):
+        convert_deployment(deployment, output=folder)
+    assert sorted(folder.iterdir()) == before
+    if weights is not None:
+        assert (folder / "tiny_gpu.data").read_bytes() == weights
