@@ -278,6 +278,7 @@ class TuneFailure:
     serial: str
     phase: str
     message: str
+    where: str | None = None
     hint: str | None = None
     details: str | None = None
 
@@ -288,6 +289,7 @@ class TuneFailure:
             "error": {
                 "phase": self.phase,
                 "message": self.message,
+                "where": self.where,
                 "hint": self.hint,
                 "details": self.details,
             },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import signal
 import sys
 from typing import Annotated
 
@@ -77,8 +78,25 @@ def render_error(error: DroidmaceError, *, as_json: bool) -> None:
         console.print(f"  [bold]fix:[/] {escape(error.hint)}")
 
 
+def _tidy_up_when_ended() -> None:
+    """Let SIGTERM (a job's limit) and SIGHUP (a closed terminal) tidy up as Ctrl-C does.
+
+    Else what runs on a phone, its lock, and emulated phones would be left behind.
+    """
+
+    def leave(number: int, _frame: object) -> None:
+        sys.exit(128 + number)
+
+    for name in ("SIGTERM", "SIGHUP"):
+        # Windows has no SIGHUP; one that is ignored (nohup) stays so.
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, leave)
+
+
 def main() -> None:
     """Entry point: run the command, turn every ``DroidmaceError`` into its exit code."""
+    _tidy_up_when_ended()
     try:
         build_app()()
     except DroidmaceError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from rich.console import Console
 from droidmace.config import Deployment, load_deployment
 from droidmace.errors import EXIT_FAILED, DeviceNotFoundError, InputError
 from droidmace.report.phases import PhaseReporter
-from droidmace.report.tune_view import result_view, summary_view
+from droidmace.report.tune_view import failure_view, result_view, summary_view
 from droidmace.results import TuneFailure, TuneResult
 from droidmace.workflows.devices import list_phones
 from droidmace.workflows.tune import TuneRequest, tune
@@ -188,18 +189,19 @@ def _emulated(
     count: int, profile: str, driver: str | None, adb_port: int | None
 ) -> Iterator[tuple[list[str], int]]:
     """Start phones for this call; their storage stays, so that a next call pushes less."""
-    from droidmace.emulator.manager import start_phone, stop_phone
+    from droidmace.emulator import manager
 
+    running = {
+        phone.name for phone in manager.list_phones() if phone.state is manager.PhoneState.RUNNING
+    }
+    free = (name for name in map("tune-{}".format, itertools.count(1)) if name not in running)
     phones = []
-    try:
-        for index in range(count):
-            phones.append(
-                start_phone(f"tune-{index + 1}", profile, driver=driver, adb_port=adb_port)
-            )
+    with contextlib.ExitStack() as stack:
+        for name in itertools.islice(free, count):
+            phones.append(manager.start_phone(name, profile, driver=driver, adb_port=adb_port))
+            # One by one: a phone that does not stop keeps no other from stopping.
+            stack.callback(manager.stop_phone, name)
         yield [phone.serial for phone in phones], phones[0].adb_server_port
-    finally:
-        for phone in phones:
-            stop_phone(phone.name)
 
 
 def _show(outcomes: list[TuneResult | TuneFailure], *, as_json: bool, single: bool) -> None:
@@ -215,8 +217,4 @@ def _show(outcomes: list[TuneResult | TuneFailure], *, as_json: bool, single: bo
     console.print(summary_view(outcomes))
     for outcome in outcomes:
         if isinstance(outcome, TuneFailure):
-            console.print(f"[bold red]{outcome.serial}:[/] {outcome.message}", soft_wrap=True)
-            for line in (outcome.details or "").splitlines()[-10:]:
-                console.print(f"  │ {line}", markup=False, soft_wrap=True)
-            if outcome.hint:
-                console.print(f"  fix: {outcome.hint}", markup=False, soft_wrap=True)
+            console.print(failure_view(outcome), soft_wrap=True)

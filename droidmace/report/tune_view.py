@@ -34,6 +34,10 @@ def _ms(values: Sequence[float]) -> str:
     return f"{_figure(spread.median)}\n[dim]{extremes}[/]"
 
 
+def _median(values: Sequence[float]) -> str:
+    return _figure(Spread.of(values).median)
+
+
 def _change(ratio: tuple[float, float, float]) -> str:
     """Median ratio, and below it the 95 % interval."""
     median, low, high = ratio
@@ -115,36 +119,42 @@ def _accuracy_rows(table: Table, accuracy: Accuracy) -> None:
 
 
 def summary_view(outcomes: Sequence[TuneResult | TuneFailure]) -> RenderableType:
-    """All phones of one call, one row each."""
-    table = Table(title="All phones", title_justify="left", title_style="bold")
-    for heading in ("serial", "model", "GPU", "verdict"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("cold (ms)", "warm (ms)", "untuned (ms)", "tuned (ms)", "Top-1"):
+    """All phones of one call, one row each, and below where their bundles are."""
+    table = Table(title="All phones", title_justify="left", title_style="bold", show_lines=True)
+    table.add_column("serial", no_wrap=True)
+    table.add_column("model\nGPU", overflow="fold")
+    table.add_column("verdict", overflow="fold", min_width=12)
+    for heading in ("cold\nwarm (ms)", "untuned\ntuned (ms)", "Top-1"):
         table.add_column(heading, justify="right")
-    table.add_column("bundle or error", overflow="fold")
+    bundles: list[RenderableType] = []
     for outcome in outcomes:
         if isinstance(outcome, TuneFailure):
             where = f" during {outcome.phase}" if outcome.phase else ""
-            table.add_row(
-                escape(outcome.serial),
-                "",
-                "",
-                f"[bold red]failed{escape(where)}[/]",
-                *[""] * 5,
-                escape(outcome.message),
-            )
+            table.add_row(escape(outcome.serial), "", f"[bold red]failed{escape(where)}[/]")
             continue
-        verdict = f"[{_COLOURS[outcome.verdict]}]{outcome.verdict.value}[/]"
+        cold, warm = _first_result(outcome.cold), _first_result(outcome.warm)
+        top1 = outcome.accuracy.tuned
         table.add_row(
             escape(outcome.device.serial),
-            escape(outcome.device.model),
-            escape(outcome.device.gpu),
-            verdict,
-            f"{Spread.of(_first_result(outcome.cold)).median:.1f}",
-            f"{Spread.of(_first_result(outcome.warm)).median:.1f}",
-            f"{Spread.of(outcome.untuned_run_ms).median:.2f}",
-            f"{Spread.of(outcome.tuned_run_ms).median:.2f}",
-            _percent(outcome.accuracy.tuned),
-            escape(outcome.bundle or ""),
+            escape(f"{outcome.device.model}\n{outcome.device.gpu}"),
+            f"[{_COLOURS[outcome.verdict]}]{outcome.verdict.value}[/]",
+            f"{_median(cold)}\n{_median(warm)}",
+            f"{_median(outcome.untuned_run_ms)}\n{_median(outcome.tuned_run_ms)}",
+            "-" if top1 is None else _percent(top1),
         )
-    return table
+        bundles.append(Text(f"{outcome.device.serial}  bundle: {outcome.bundle}"))
+        bundles += [
+            Text.assemble(f"{outcome.device.serial}  ", ("warning: ", "yellow"), warning)
+            for warning in outcome.warnings
+        ]
+    return Group(table, *bundles)
+
+
+def failure_view(failure: TuneFailure) -> RenderableType:
+    """One phone's error: what, where, its own last lines, the fix."""
+    where = f" {failure.where}:" if failure.where not in (None, failure.serial) else ""
+    lines = [Text.assemble((f"{failure.serial}:", "bold red"), f"{where} {failure.message}")]
+    lines += [Text(f"  │ {line}") for line in (failure.details or "").splitlines()[-10:]]
+    if failure.hint:
+        lines.append(Text(f"  fix: {failure.hint}"))
+    return Group(*lines)

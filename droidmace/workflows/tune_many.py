@@ -64,13 +64,13 @@ def tune_many(
 
 def _listen(workers: Sequence[_Worker], on_note: Callable[[PhaseNote], None]) -> None:
     """Take messages until every worker has closed its end."""
-    by_inbox = {worker.inbox: worker for worker in workers}
+    # Windows' pipes are not of the class Connection: any key that ``wait`` gives back will do.
+    by_inbox: dict[object, _Worker] = {worker.inbox: worker for worker in workers}
     while by_inbox:
-        for inbox in wait(list(by_inbox)):
-            assert isinstance(inbox, Connection)
+        for inbox in wait([worker.inbox for worker in by_inbox.values()]):
             worker = by_inbox[inbox]
             try:
-                message = inbox.recv()
+                message = worker.inbox.recv()
             except EOFError:
                 del by_inbox[inbox]
                 continue
@@ -109,21 +109,15 @@ def _work(request: TuneRequest, outbox: Connection) -> None:
         # A session of its own: Ctrl-C on the terminal reaches the parent alone, which then
         # interrupts each child exactly once. A second one would break its cleaning up.
         os.setsid()
-    phase = ""
-
-    def on_note(note: PhaseNote) -> None:
-        nonlocal phase
-        phase = note.phase
-        outbox.send(note)
-
     outcome: TuneResult | TuneFailure
     try:
-        outcome = tune(request, on_note)
+        outcome = tune(request, outbox.send)
     except DroidmaceError as error:
         outcome = TuneFailure(
             serial=request.serial,
-            phase=phase,
+            phase=error.phase or "",
             message=error.message,
+            where=error.where,
             hint=error.hint,
             details=error.details,
         )

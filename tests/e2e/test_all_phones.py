@@ -15,7 +15,10 @@ from pathlib import Path
 import pytest
 
 from droidmace.bundle.reader import read_bundle
+from droidmace.cli.tune import _emulated
+from droidmace.emulator import manager
 from droidmace.emulator.manager import Phone
+from droidmace.errors import EmulatorError
 from tests.conftest import PhoneLab
 from tests.e2e.conftest import BRIEF, FASHION, Droidmace
 
@@ -74,9 +77,10 @@ def test_a_phone_that_is_unplugged_half_way_stops_no_other(
 
 
 def test_the_summary_names_the_phone_that_failed(
-    droidmace: Droidmace, three_phones: list[Phone], adb_port: int, tmp_path: Path
+    droidmace: Droidmace, start_phone: Callable[..., Phone], adb_port: int, tmp_path: Path
 ) -> None:
-    three_phones[0].fault({"kind": "unplug", "on_command": "sha256sum", "refuse": True})
+    phone = start_phone("lost", "adreno", driver="intel", adb_port=adb_port)
+    phone.fault({"kind": "unplug", "on_command": "sha256sum", "refuse": True})
     done = droidmace(
         "tune",
         "--all",
@@ -92,22 +96,29 @@ def test_the_summary_names_the_phone_that_failed(
     )
     assert done.code == 1, done.stderr
     assert "failed during push" in done.stdout
-    assert three_phones[0].serial in done.stdout
+    assert phone.serial in done.stdout
+    assert "fix: " in done.stdout
 
 
-@pytest.mark.parametrize("every", [False, True])
-def test_ctrl_c_stops_the_remote_process_and_gives_the_phone_back(
+@pytest.mark.parametrize(
+    ("every", "number", "code"),
+    [(False, signal.SIGINT, 130), (True, signal.SIGINT, 130), (True, signal.SIGTERM, 143)],
+)
+def test_an_interrupt_stops_the_remote_process_and_gives_the_phone_back(
     start_phone: Callable[..., Phone],
     phone_lab: PhoneLab,
     adb_port: int,
     tmp_path: Path,
     every: bool,
+    number: signal.Signals,
+    code: int,
 ) -> None:
     phone = start_phone("interrupted", "adreno", driver="intel", adb_port=adb_port)
     lab = replace(phone_lab, adb_port=adb_port)
     which = ["--all"] if every else ["--serial", phone.serial]
     command = [sys.executable, "-m", "droidmace", "tune", *which, "--adb-port", str(adb_port)]
     command += ["-c", str(FASHION), "--out", str(tmp_path), "--rounds", "100000", "--limit", "20"]
+    command += ["--startup-runs", "1"]
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -119,11 +130,55 @@ def test_ctrl_c_stops_the_remote_process_and_gives_the_phone_back(
         assert any(f"{phone.serial}  ✓ startup" in line for line in running.stdout)
         # The latency processes of 100,000 rounds are next: they run for minutes.
         wait_until_running(lab, phone)
-        os.kill(running.pid, signal.SIGINT)
-        assert running.wait(timeout=60) == 130
+        os.kill(running.pid, number)
+        assert running.wait(timeout=60) == code
     assert "engine" not in lab.output(phone, "ps -A -o ARGS")
     assert lab.shell(phone, "ls -d /data/local/tmp/mace_run.lock").returncode != 0
     assert not any(tmp_path.iterdir())
+
+
+def test_a_closed_terminal_leaves_no_emulated_phone_behind(
+    phone_lab: PhoneLab, adb_port: int, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "droidmace", "tune", "--emulate", "1"]
+    command += ["--adb-port", str(adb_port), "-c", str(FASHION), "--out", str(tmp_path)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=phone_lab.environment
+    ) as running:
+        assert running.stdout is not None
+        assert any("✓ push" in line for line in running.stdout)
+        os.kill(running.pid, signal.SIGHUP)
+        assert running.wait(timeout=60) == 129
+    assert manager.get_phone("tune-1").state is manager.PhoneState.STOPPED
+    manager.delete_phone("tune-1")
+
+
+def test_a_second_call_takes_phones_of_its_own(
+    start_phone: Callable[..., Phone], phone_lab: PhoneLab
+) -> None:
+    start_phone("tune-1", "adreno", driver="intel")
+    with _emulated(2, "adreno", "intel", None) as (serials, port):
+        running = {phone.name: phone.serial for phone in manager.list_phones() if phone.pid}
+        assert serials == [running["tune-2"], running["tune-3"]]
+        assert port == phone_lab.adb_port
+    assert manager.get_phone("tune-1").state is manager.PhoneState.RUNNING
+    assert manager.get_phone("tune-2").state is manager.PhoneState.STOPPED
+
+
+def test_when_the_second_phone_does_not_start_the_first_is_stopped(
+    phone_lab: PhoneLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = manager.start_phone
+
+    def only_the_first(name: str, *arguments: object, **options: object) -> Phone:
+        if name != "tune-1":
+            raise EmulatorError("no room")
+        return start(name, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(manager, "start_phone", only_the_first)
+    with pytest.raises(EmulatorError, match="no room"), _emulated(2, "adreno", "intel", None):
+        pass
+    assert manager.get_phone("tune-1").state is manager.PhoneState.STOPPED
 
 
 def wait_until_running(lab: PhoneLab, phone: Phone) -> None:
