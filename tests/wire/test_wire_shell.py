@@ -135,14 +135,16 @@ def test_a_host_that_stops_reading_does_not_stop_the_others(adb, phone):
         stuck.communicate()
 
 
-def test_a_command_on_pipes_outlives_its_host(adb, phone):
-    marker = phone.root / "pid"
-    command = f"echo $$ > {marker}; echo started; exec sleep 60"
+def test_a_shell_is_told_that_its_host_went_away(adb, phone):
+    marker = phone.root / "pids"
+    command = f"sleep 60 & echo $$ $! > {marker}; echo started; wait"
     with adb.start("shell", command) as process:
         assert process.stdout.readline() == b"started\n"
         process.kill()
         process.communicate()
-    pid = int(marker.read_text())
+    shell, pid = map(int, marker.read_text().split())
+    _wait_for_end(shell)
+    # What the shell started is told nothing and lives on.
     assert adb.run("shell", f"kill -0 {pid}").returncode == 0
     assert adb.run("shell", f"kill {pid}").returncode == 0
     _wait_for_end(pid)

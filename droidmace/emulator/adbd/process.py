@@ -148,6 +148,11 @@ class Child:
                 await self.wait()
         _signal_groups(groups, signal.SIGKILL)
 
+    def tell_leader(self) -> None:
+        """SIGHUP to the command itself, and to nothing that it started."""
+        if not self.has_exited:
+            os.kill(self.pid, signal.SIGHUP)
+
     def kill(self) -> None:
         """End it and its process group now."""
         _signal_groups({self.pid}, signal.SIGKILL)

@@ -141,15 +141,17 @@ class _Session:
     async def _let_go(self, input_task: asyncio.Task[None]) -> None:
         """The host is gone.
 
-        A terminal hangs up. A command on pipes runs on and holds the phone's resources: it meets
-        the end of its input, and SIGPIPE should it print something. (Android's adbd also sends
-        SIGHUP to the shell, and to nothing that the shell started; a host must cope with the
-        survivors either way.)
+        A terminal hangs up. On pipes, with the v2 protocol, the shell gets SIGHUP; what the shell
+        started does not, runs on and holds the phone's resources: it meets the end of its input,
+        and SIGPIPE should it print something. Without the protocol nobody gets a signal. (AOSP
+        adbd: ``Subprocess::PassDataStreams``, which only v2 streams go through.)
         """
         if self._child.pty:
             await _cancel(input_task)
             await self._child.hang_up()
             return
+        if self._v2:
+            self._child.tell_leader()
         self._child.close_outputs()
         exited = asyncio.create_task(self._child.wait())
         # Input that had already come is still delivered; nobody can wait for it any longer.
