@@ -214,7 +214,7 @@ def _show(outcomes: list[TuneResult | TuneFailure], *, as_json: bool, single: bo
         assert isinstance(outcomes[0], TuneResult)
         console.print(result_view(outcomes[0]))
         return
-    console.print(summary_view(outcomes))
+    console.print(summary_view(outcomes), soft_wrap=True)
     for outcome in outcomes:
         if isinstance(outcome, TuneFailure):
             console.print(failure_view(outcome), soft_wrap=True)

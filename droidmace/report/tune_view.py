@@ -120,11 +120,13 @@ def _accuracy_rows(table: Table, accuracy: Accuracy) -> None:
 
 def summary_view(outcomes: Sequence[TuneResult | TuneFailure]) -> RenderableType:
     """All phones of one call, one row each, and below where their bundles are."""
-    table = Table(title="All phones", title_justify="left", title_style="bold", show_lines=True)
+    table = Table(
+        title="All phones, times in ms", title_justify="left", title_style="bold", show_lines=True
+    )
     table.add_column("serial", no_wrap=True)
     table.add_column("model\nGPU", overflow="fold")
     table.add_column("verdict", overflow="fold", min_width=12)
-    for heading in ("cold\nwarm (ms)", "untuned\ntuned (ms)", "Top-1"):
+    for heading in ("cold\nwarm", "untuned\ntuned", "Top-1"):
         table.add_column(heading, justify="right")
     bundles: list[RenderableType] = []
     for outcome in outcomes:
