@@ -34,7 +34,7 @@ format: $(VENV)/.dev
 
 clean:
 	-[ ! -x $(BIN)/droidmace ] || $(BIN)/droidmace phone stop --all
-	rm -rf $(VENV) out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) out/demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 packages-demo:
 	@sh .ci/packages.sh $(DEMO_PACKAGES)

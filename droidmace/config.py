@@ -7,6 +7,7 @@ Paths in a file are relative to that file.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -271,8 +272,16 @@ def _tune(node: YamlNode) -> TuneConfig:
 
 
 def _model(name: str, node: YamlNode, path: Path, section: _Section) -> ModelConfig:
-    if not name or len(name) > 100 or not all(c.isalnum() or c in "_-." for c in name):
-        raise node.error("a model's name is 1 to 100 letters, digits, '_', '-' or '.'")
+    # It becomes part of paths on the phone and of file names here: never "..", never a flag.
+    if (
+        not name
+        or len(name) > 100
+        or name[0] in "-."
+        or not all(c.isalnum() or c in "_-." for c in name)
+    ):
+        raise node.error(
+            "a model's name is 1 to 100 letters, digits, '_', '-' or '.', the first not '-' or '.'"
+        )
     entry = node.mapping()
     subgraphs = entry.get("subgraphs")
     if subgraphs is None:
@@ -406,8 +415,8 @@ def _range(node: YamlNode) -> tuple[float, float]:
         low, high = (float(word) for word in words)
     except ValueError as exc:
         raise node.error("expected two numbers separated by a comma, like -1.0,1.0") from exc
-    if not low < high:
-        raise node.error(f"{low:g} is not below {high:g}")
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise node.error(f"{low:g} to {high:g} is not a range: finite numbers, lower one first")
     return low, high
 
 

@@ -164,11 +164,16 @@ class PhaseNote:
     finished: bool = False
 
 
-def _ratio_document(ratio: tuple[float, float, float]) -> dict[str, float | None]:
+def _ratio_document(ratio: tuple[float, float, float, float]) -> dict[str, float | None]:
     """A ratio for JSON, which has no infinity: the ends of an unknown interval are null."""
-    median, low, high = ratio
+    median, low, high, confidence = ratio
     known = math.isfinite(high)
-    return {"median": median, "low": low if known else None, "high": high if known else None}
+    return {
+        "median": median,
+        "low": low if known else None,
+        "high": high if known else None,
+        "confidence": confidence,
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +192,10 @@ class TuneResult:
     warm: tuple[RunTimes, ...]
     untuned_run_ms: tuple[float, ...]
     tuned_run_ms: tuple[float, ...]
-    latency_ratio: tuple[float, float, float]
-    """Tuned / untuned: median of the pairs, lower and upper end of its 95 % interval."""
-    startup_ratio: tuple[float, float, float]
+    latency_ratio: tuple[float, float, float, float]
+    """Tuned / untuned: median of the pairs, lower and upper end of its interval, and the
+    confidence of that: 0.95, less with fewer than six pairs."""
+    startup_ratio: tuple[float, float, float, float]
     """Warm / cold time to the first result, likewise."""
     accuracy: Accuracy
     programs: int

@@ -38,9 +38,9 @@ def _median(values: Sequence[float]) -> str:
     return _figure(Spread.of(values).median)
 
 
-def _change(ratio: tuple[float, float, float]) -> str:
-    """Median ratio, and below it the 95 % interval."""
-    median, low, high = ratio
+def _change(ratio: tuple[float, float, float, float]) -> str:
+    """Median ratio, and below it its interval."""
+    median, low, high, _ = ratio
     if high == float("inf"):
         return f"{median:.3f}"
     return f"{median:.3f}\n[dim]{low:.3f} - {high:.3f}[/]"

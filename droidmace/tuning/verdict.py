@@ -17,8 +17,11 @@ class Thresholds:
     1-10 % from tuning; a hundredth is the smallest gain that it speaks of. ``min_agreement``: share
     of samples that must keep their label; work-group sizes only reorder sums, so nearly all must.
     ``min_similarity``: cosine between tuned and untuned outputs, for the same reason.
+    ``min_latency_pairs``: that all of n pairs show a gain where there is none happens by chance
+    once in 2^n; 5 are the fewest that bring it below 5 %.
     """
 
+    min_latency_pairs: int = 5
     min_startup_gain: float = 0.10
     min_latency_gain: float = 0.01
     min_agreement: float = 0.99
@@ -104,11 +107,13 @@ def _program_is_worth_it(evidence: Evidence, limits: Thresholds, reasons: list[s
 
 def _parameters_are_worth_it(evidence: Evidence, limits: Thresholds, reasons: list[str]) -> bool:
     latency = evidence.latency
-    worth = latency.high <= 1.0 - limits.min_latency_gain
+    enough = latency.pairs >= limits.min_latency_pairs
+    worth = enough and latency.high <= 1.0 - limits.min_latency_gain
     word = "bring" if worth else "bring no proven"
     reasons.append(
         f"the tuned parameters {word} gain of {limits.min_latency_gain:.0%} or more "
-        f"(tuned/untuned {_interval(latency)})"
+        f"(tuned/untuned {_interval(latency)}"
+        + (")" if enough else f"; fewer than {limits.min_latency_pairs} pairs prove none)")
     )
     return worth
 
@@ -116,4 +121,6 @@ def _parameters_are_worth_it(evidence: Evidence, limits: Thresholds, reasons: li
 def _interval(ratio: PairedRatio) -> str:
     if ratio.pairs == 1:
         return f"{ratio.median:.3f}, one pair"
-    return f"{ratio.median:.3f}, 95 % interval {ratio.low:.3f} to {ratio.high:.3f}"
+    return (
+        f"{ratio.median:.3f}, {ratio.confidence:.0%} interval {ratio.low:.3f} to {ratio.high:.3f}"
+    )

@@ -280,8 +280,8 @@ class _Story:
                 warm=tuple(warm),
                 untuned_run_ms=tuple(untuned_ms),
                 tuned_run_ms=tuple(tuned_ms),
-                latency_ratio=(latency.median, latency.low, latency.high),
-                startup_ratio=(startup.median, startup.low, startup.high),
+                latency_ratio=_as_tuple(latency),
+                startup_ratio=_as_tuple(startup),
                 accuracy=answers.accuracy,
                 programs=len(artefacts.program.programs),
                 programs_from_cache=len(load.result.programs.cache) if load.result else 0,
@@ -384,6 +384,10 @@ def _programs(result: MaceRunResult | None) -> str:
         f"{len(sources.source)} programs from source, "
         f"{len(sources.cache)} from the compiled program"
     )
+
+
+def _as_tuple(ratio: PairedRatio) -> tuple[float, float, float, float]:
+    return ratio.median, ratio.low, ratio.high, ratio.confidence
 
 
 def _evidence(load: Load, startup: PairedRatio, latency: PairedRatio, answers: Answers) -> Evidence:

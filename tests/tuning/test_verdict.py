@@ -12,9 +12,9 @@ from droidmace.results import Verdict
 from droidmace.tuning.statistics import PairedRatio, paired_ratio
 from droidmace.tuning.verdict import Evidence, judge
 
-FASTER = PairedRatio(pairs=5, median=0.8, low=0.75, high=0.85)
-UNCLEAR = PairedRatio(pairs=5, median=0.95, low=0.85, high=1.05)
-SLOWER = PairedRatio(pairs=5, median=1.2, low=1.1, high=1.3)
+FASTER = PairedRatio(pairs=5, median=0.8, low=0.75, high=0.85, confidence=0.9375)
+UNCLEAR = PairedRatio(pairs=5, median=0.95, low=0.85, high=1.05, confidence=0.9375)
+SLOWER = PairedRatio(pairs=5, median=1.2, low=1.1, high=1.3, confidence=0.9375)
 
 ALL_GOOD = Evidence(
     program_survives=True, startup=FASTER, latency=FASTER, agreement=1.0, finite=True
@@ -51,6 +51,32 @@ def test_a_single_pair_proves_no_latency_gain() -> None:
     one = paired_ratio([10.0], [5.0])
     assert one.median == 0.5
     assert judge(replace(ALL_GOOD, latency=one)).verdict is Verdict.PROGRAM_ONLY
+
+
+@pytest.mark.parametrize(("pairs", "verdict"), [(4, Verdict.PROGRAM_ONLY), (5, Verdict.SHIP)])
+def test_fewer_than_five_pairs_prove_no_latency_gain(pairs: int, verdict: Verdict) -> None:
+    # Four tosses of a fair coin fall alike once in 16.
+    ratio = paired_ratio([10.0] * pairs, [5.0, 5.1, 5.2, 5.3, 5.4][:pairs])
+    assert judge(replace(ALL_GOOD, latency=ratio)).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("pairs", "confidence", "low", "high"),
+    # Tables of the sign test (Conover 1999, A3): at 8 pairs all lie within, at 9 one on each side
+    # may lie outside.
+    [
+        (2, 0.5, 1, 2),
+        (5, 0.9375, 1, 5),
+        (6, 0.96875, 1, 6),
+        (8, 0.9921875, 1, 8),
+        (9, 0.9609375, 2, 8),
+    ],
+)
+def test_the_interval_claims_no_more_than_it_knows(
+    pairs: int, confidence: float, low: int, high: int
+) -> None:
+    ratio = paired_ratio([1.0] * pairs, [float(n) for n in range(pairs, 0, -1)])
+    assert (ratio.confidence, ratio.low, ratio.high) == (confidence, low, high)
 
 
 def test_a_clear_gain_has_an_interval_below_one() -> None:
