@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,9 @@ def reference_outputs(model: Path, inputs: NDArray[np.float32]) -> NDArray[np.fl
 
 
 def _session(model: Path) -> Any:  # noqa: ANN401 - onnxruntime is optional and has no types
+    # Read when the library is loaded: without it, it writes an id of this computer and a database
+    # into the user's cache folder.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError as error:
