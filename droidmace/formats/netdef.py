@@ -374,3 +374,24 @@ def check_weights(net: NetDef, data_bytes: int, tensor: ConstTensor) -> None:
             offset=start,
             hint="take the .data file that was converted together with this graph",
         )
+
+
+def check_all_weights(model: MultiNetDef, data_bytes: int) -> None:
+    """Check that every constant lies in a ``MODEL.data`` of ``data_bytes`` bytes, and that it is
+    as long as the model says.
+
+    Constants that carry their values are left out. Raises ``FormatError`` that names the tensor.
+    """
+    for net in model.nets:
+        for tensor in net.tensors:
+            if not (tensor.float_data or tensor.int32_data):
+                check_weights(net, data_bytes, tensor)
+    # MACE writes the nets' regions one after another and nothing else.
+    sized = all(net.data_size for net in model.nets)
+    end = max((net.data_offset + net.data_size for net in model.nets), default=0)
+    if sized and end != data_bytes:
+        raise FormatError(
+            f"there are {data_bytes} bytes of weights, but the graph was made with {end}",
+            offset=min(end, data_bytes),
+            hint="take the .data file that was converted together with this graph",
+        )

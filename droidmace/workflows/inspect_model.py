@@ -17,7 +17,7 @@ from droidmace.formats.netdef import (
     MultiNetDef,
     NetDef,
     OperatorDef,
-    check_weights,
+    check_all_weights,
 )
 from droidmace.formats.protowire import WireType, decode_text, iter_fields
 from droidmace.workflows.inspection import Column, Fact, Findings, Json, Section
@@ -120,10 +120,7 @@ def _section(
 
 def _check_all_weights(model: MultiNetDef, weights: Path, weights_bytes: int) -> None:
     try:
-        for net in model.nets:
-            for tensor in net.tensors:
-                if not (tensor.float_data or tensor.int32_data):
-                    check_weights(net, weights_bytes, tensor)
+        check_all_weights(model, weights_bytes)
     except FormatError as error:
         error.where = str(weights)
         raise

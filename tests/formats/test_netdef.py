@@ -20,6 +20,7 @@ from droidmace.formats.netdef import (
     NetDef,
     OperatorDef,
     OutputShape,
+    check_all_weights,
     parse_model,
     read_weights,
     serialize_model,
@@ -243,3 +244,23 @@ def test_weights_that_do_not_agree_name_the_tensor(
     with pytest.raises(FormatError, match=message) as caught:
         read_weights(NetDef(name="n"), bytes(size), tensor(**changes))
     assert "tensor 'w' of net 'n'" in caught.value.message
+
+
+def test_all_weights_are_checked_but_those_that_the_graph_carries() -> None:
+    inside = ConstTensor(name="inside", dims=(2,), float_data=(1.0, 2.0))
+    outside = ConstTensor(name="outside", dims=(2,), data_size=2)
+    net = NetDef(name="n", tensors=(inside, outside), data_size=8)
+    check_all_weights(MultiNetDef(nets=(net,)), 8)
+    with pytest.raises(FormatError, match="tensor 'outside' of net 'n' needs bytes 0 to 8"):
+        check_all_weights(MultiNetDef(nets=(net,)), 7)
+
+
+def test_weights_longer_than_the_graph_was_made_with() -> None:
+    """All tensors would be found in them, and hold another model's numbers."""
+    nets = (NetDef(name="a", data_size=8), NetDef(name="b", data_offset=8, data_size=4))
+    check_all_weights(MultiNetDef(nets=nets), 12)
+    with pytest.raises(FormatError, match="16 bytes of weights, but .* made with 12") as caught:
+        check_all_weights(MultiNetDef(nets=nets), 16)
+    assert caught.value.hint
+    # Models from before there were several nets do not say how long their weights are.
+    check_all_weights(MultiNetDef(nets=(NetDef(name="old"),)), 16)
