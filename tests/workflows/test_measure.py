@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from droidmace.devices.local import LocalDevice
 from droidmace.errors import InputError, MaceRunOutputError, MaceRunRetryError
 from droidmace.formats.compiled_program import CompiledProgram
 from droidmace.formats.tuned_parameters import TunedParameters
-from droidmace.macerun.invocation import Invocation
+from droidmace.macerun.invocation import CACHE_FILE_NAME, Invocation
 from droidmace.results import MaceRunResult, ProgramSources, RunTimes
 from droidmace.workflows.artefacts import Artefacts
 from droidmace.workflows.measure import Layout, Measurer, base_invocation, batch_invocation
@@ -77,14 +78,20 @@ def layout(tmp_path: Path) -> Layout:
     return Layout(str(tmp_path / "mace_run"), "/vendor/bin/mace_run", "net")
 
 
-def measurer(layout: Layout, *results: MaceRunResult | Exception) -> Measurer:
-    session = ScriptedSession(*results)
+def measurer(
+    layout: Layout,
+    *results: MaceRunResult | Exception,
+    session: ScriptedSession | None = None,
+    blocks: int = 1,
+    startup_runs: int = 1,
+) -> Measurer:
+    session = session or ScriptedSession(*results)
     return Measurer(
         LocalDevice(Path(layout.root).parent),
         session,  # type: ignore[arg-type]
         layout,
         base_invocation(layout, model("x")),
-        TuneConfig(rounds=3, blocks=1, startup_runs=1),
+        TuneConfig(rounds=3, blocks=blocks, startup_runs=startup_runs),
     )
 
 
@@ -130,6 +137,49 @@ def test_a_program_that_makes_the_engine_retry_does_not_survive(layout: Layout) 
     assert "retry" in load.why_not
     # The parameters are then proved without it.
     assert one.prove_parameters(load, WINNERS) == 2
+
+
+def test_pairs_alternate_and_differ_in_the_parameters_alone(layout: Layout) -> None:
+    session = ScriptedSession(*[result()] * 8)
+    one = measurer(layout, session=session, blocks=4)
+    one.program_usable = True
+    untuned, tuned = one.latency_pairs(lambda *_: None)
+    assert len(untuned) == len(tuned) == 4
+    given = [asked.opencl_parameter_file for asked in session.asked]
+    with_file = layout.tuned_parameters
+    assert given == ["", with_file, with_file, "", "", with_file, with_file, ""]
+    assert {asked.storage_dir for asked in session.asked} == {layout.storage("shipped")}
+    plain = [replace(asked, opencl_parameter_file="") for asked in session.asked]
+    assert all(asked == plain[0] for asked in plain)
+    assert (plain[0].rounds, plain[0].tuning, plain[0].parameter_path) == (3, False, "")
+
+
+def test_cold_is_cold_and_warm_has_what_would_be_shipped(layout: Layout) -> None:
+    found: list[tuple[bool, bool]] = []
+
+    class Looking(ScriptedSession):
+        def run(self, invocation: Invocation, *, timeout_s: float) -> MaceRunResult:
+            store = Path(invocation.storage_dir) / CACHE_FILE_NAME
+            found.append((store.exists(), bool(invocation.opencl_parameter_file)))
+            store.write_bytes(b"what this process compiled")
+            return super().run(invocation, timeout_s=timeout_s)
+
+    session = Looking(*[result()] * 6)
+    one = measurer(layout, session=session, startup_runs=3)
+    one.program_usable = True
+    shipped = Path(layout.compiled_program("shipped"))
+    shipped.parent.mkdir(parents=True)
+    shipped.write_bytes(b"the compiled program")
+    one.startup_pairs(lambda *_: None)
+    cold, warm = (False, False), (True, True)
+    assert found == [cold, warm, warm, cold, cold, warm]
+
+
+def test_without_a_usable_program_every_run_starts_from_nothing(layout: Layout) -> None:
+    session = ScriptedSession(*[result()] * 2)
+    one = measurer(layout, session=session)
+    one.latency_pairs(lambda *_: None)
+    assert {asked.storage_dir for asked in session.asked} == {layout.storage("unshipped")}
 
 
 DAMAGED = "CRC value of /x/tuned_parametersis invalid"
