@@ -21,6 +21,17 @@ if TYPE_CHECKING:
     from droidmace.emulator.manager import Phone
 
 _JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_FAULTS = (
+    "unplug",
+    "offline",
+    "unauthorized",
+    "freeze",
+    "link",
+    "hot",
+    "low-battery",
+    "crash",
+    "clear",
+)
 _HOT_C = 95.0
 _LOW_PERCENT = 4
 _PIPE_COLUMNS = 250
@@ -39,7 +50,10 @@ def register(app: typer.Typer) -> None:
     phone.command("list")(list_)
     phone.command("reboot")(reboot)
     phone.command("fault")(fault)
-    phone.command("shell")(shell)
+    # What follows the name is the phone's command line, its options too.
+    phone.command(
+        "shell", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
+    )(shell)
     phone.command("delete")(delete)
     app.add_typer(phone)
 
@@ -136,9 +150,7 @@ def fault(
     name: Annotated[str, typer.Argument(help="The phone's name.")],
     kind: Annotated[
         str,
-        typer.Argument(
-            help="unplug, offline, unauthorized, freeze, link, hot, low-battery, crash, or clear."
-        ),
+        typer.Argument(help=", ".join(_FAULTS[:-1]) + f", or {_FAULTS[-1]}."),
     ],
     details: Annotated[
         list[str] | None,
@@ -147,9 +159,19 @@ def fault(
         ),
     ] = None,
 ) -> None:
-    """Let something go wrong with a running phone."""
+    """Let something go wrong with a running phone; 'clear' makes all of it well again.
+
+    - `unplug`: at once, or with `after_bytes=N` or `on_command=TEXT`; the cable is back at once,
+      or after `refuse_s=SECONDS`, or with `refuse=true` at 'clear'
+    - `offline`, `unauthorized`, `freeze`: what adb then sees of it
+    - `link`: a slow cable, `bytes_per_s=N`
+    - `hot`: `temperature_c=95`; `low-battery`: `level=4`, unplugged from power
+    - `crash`: the power fails; nothing is saved
+    """
     from droidmace.emulator.manager import get_phone
 
+    if kind not in _FAULTS:
+        raise ConfigError(f"unknown fault {kind!r}", hint=f"one of {', '.join(_FAULTS)}")
     phone = get_phone(name)
     values = _key_values(details or [], kind)
     match kind:
@@ -162,7 +184,8 @@ def fault(
             phone.set_temperature(_only_number(values, kind, "temperature_c", -40, 200, _HOT_C))
         case "low-battery":
             phone.ping()
-            phone.set_battery(level=int(_only_number(values, kind, "level", 0, 100, _LOW_PERCENT)))
+            level = int(_only_number(values, kind, "level", 0, 100, _LOW_PERCENT))
+            phone.set_battery(level=level, usb_powered=False)
         case _:
             if kind == "unplug" and not {"after_bytes", "on_command"} & values.keys():
                 values.setdefault("now", True)

@@ -17,6 +17,7 @@ from droidmace.emulator.adb_server import AdbServer
 from droidmace.emulator.boot import BOOT_TIMEOUT_S, KILL_TIMEOUT_S
 from droidmace.emulator.control import request
 from droidmace.emulator.folder import PhoneFolder
+from droidmace.emulator.profile import parse_profile
 from droidmace.errors import EmulatorError
 
 START_TIMEOUT_S = BOOT_TIMEOUT_S + 15.0
@@ -73,16 +74,28 @@ class Phone:
         self.control({"op": "fault", "fault": dict(fault)})
 
     def clear_faults(self) -> None:
-        """The way to the phone is well again."""
+        """All is well again: the way to the phone, its battery and its temperatures."""
         self.control({"op": "clear_faults"})
+        record = self._folder.read_record()
+        if record is not None:
+            profile = parse_profile(record.profile_name, record.profile, where=record.profile_name)
+            rom.write_sensors(self._folder, profile)
 
     def stats(self, *prefixes: str) -> dict[str, object]:
         """What the daemon counted; ``prefixes`` are paths on the phone to count separately."""
         return self.control({"op": "stats", "prefixes": list(prefixes)})
 
-    def set_battery(self, *, level: int | None = None, temperature_c: float | None = None) -> None:
-        """Set charge (percent) and temperature; the running phone sees it at once."""
-        rom.set_battery(self._folder, level=level, temperature_c=temperature_c)
+    def set_battery(
+        self,
+        *,
+        level: int | None = None,
+        temperature_c: float | None = None,
+        usb_powered: bool | None = None,
+    ) -> None:
+        """Set charge (percent), temperature, power supply; the running phone sees it at once."""
+        rom.set_battery(
+            self._folder, level=level, temperature_c=temperature_c, usb_powered=usb_powered
+        )
 
     def set_temperature(self, temperature_c: float, *, zone: str | None = None) -> None:
         """Set a thermal zone, or all of them."""

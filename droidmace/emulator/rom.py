@@ -156,16 +156,17 @@ def system_properties(
 def write_sensors(folder: PhoneFolder, profile: PhoneProfile) -> None:
     """Write ``/sys/class`` as the profile has it: battery, USB supply, thermal zones."""
     battery = profile.battery
-    set_battery(folder, level=battery.level, temperature_c=battery.temperature_c)
+    set_battery(
+        folder,
+        level=battery.level,
+        temperature_c=battery.temperature_c,
+        usb_powered=battery.usb_powered,
+    )
     supply = folder.sys_class / "power_supply"
-    full = battery.level == 100
-    charging = "Full" if full else "Charging" if battery.usb_powered else "Discharging"
-    _sensor(supply / "battery/status", charging)
     _sensor(supply / "battery/health", "Good")
     _sensor(supply / "battery/present", "1")
     _sensor(supply / "battery/technology", "Li-ion")
     _sensor(supply / "battery/type", "Battery")
-    _sensor(supply / "usb/online", str(int(battery.usb_powered)))
     _sensor(supply / "usb/type", "USB")
     for index, (zone, temperature_c) in enumerate(profile.thermal_zones.items()):
         _sensor(folder.sys_class / f"thermal/thermal_zone{index}/type", zone)
@@ -173,10 +174,17 @@ def write_sensors(folder: PhoneFolder, profile: PhoneProfile) -> None:
 
 
 def set_battery(
-    folder: PhoneFolder, *, level: int | None = None, temperature_c: float | None = None
+    folder: PhoneFolder,
+    *,
+    level: int | None = None,
+    temperature_c: float | None = None,
+    usb_powered: bool | None = None,
 ) -> None:
     """Change a phone's battery; a running phone sees it at once."""
     battery = folder.sys_class / "power_supply/battery"
+    if usb_powered is not None:
+        _sensor(battery / "status", "Charging" if usb_powered else "Discharging")
+        _sensor(folder.sys_class / "power_supply/usb/online", str(int(usb_powered)))
     if level is not None:
         _sensor(battery / "capacity", str(level))
         # A 4000 mAh battery whose voltage falls from 4.35 V to 3.5 V: µAh and µV, as Linux has it.

@@ -134,6 +134,17 @@ def test_no_space_on_the_phone(
     assert "MiB needed" in error["message"]
 
 
+def test_a_phone_that_is_hot_or_low_on_battery(
+    start_phone: Callable[..., Phone], tune: Callable[..., dict[str, Any]]
+) -> None:
+    phone = start_phone("weak", "adreno")
+    phone.set_battery(level=4, usb_powered=False)
+    assert "battery" in tune(phone)["message"]
+    phone.clear_faults()
+    phone.set_temperature(95)
+    assert "temperature" in tune(phone)["message"]
+
+
 def test_a_phone_in_use_says_by_whom(
     phone_lab: PhoneLab, adreno_phone: Phone, tune: Callable[..., dict[str, Any]]
 ) -> None:

@@ -57,11 +57,21 @@ def test_from_start_to_delete(phone_lab: PhoneLab) -> None:
 
         said = phone_command("shell", "cli", "dumpsys battery | grep level; exit 4")
         assert (said.stdout.strip(), said.returncode) == ("level: 50", 4)
+        assert "total" in phone_command("shell", "cli", "ls", "-l", "/data").stdout
+        unknown = phone_in_process("fault", "cli", "nonsense")
+        assert isinstance(unknown, DroidmaceError)
+        assert "low-battery" in str(unknown.hint)
         assert phone_command("fault", "cli", "low-battery", "level=2").returncode == 0
         assert phone_command("fault", "cli", "hot", "temperature_c=99").returncode == 0
         seen = phone_lab.output(phone, "dumpsys battery; cat /sys/class/thermal/*/temp")
         assert "level: 2\n" in seen
         assert "99000" in seen.splitlines()
+        assert "USB powered: false\n" in seen
+        assert phone_command("fault", "cli", "clear").returncode == 0
+        seen = phone_lab.output(phone, "dumpsys battery; cat /sys/class/thermal/*/temp")
+        assert "level: 50\n" in seen
+        assert "USB powered: true\n" in seen
+        assert "99000" not in seen.splitlines()
         for detail in (
             "unplug colour=red",
             "unplug after_bytes=.inf",
