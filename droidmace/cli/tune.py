@@ -155,7 +155,7 @@ def _usable_serials(adb_port: int | None, console: Console) -> list[str]:
     phones = list_phones(adb_port)
     for phone in phones:
         if not phone.usable:
-            console.print(f"{phone.serial}  left out: {phone.reason}", markup=False)
+            console.print(f"{phone.serial}  left out: {phone.reason}", markup=False, soft_wrap=True)
     serials = [phone.serial for phone in phones if phone.usable]
     if not serials:
         raise DeviceNotFoundError(

@@ -54,9 +54,9 @@ class Tuned:
     bundle: Path
 
 
-def tune(droidmace: Droidmace, phone: Phone, out: Path) -> Tuned:
+def tune(droidmace: Droidmace, phone: Phone, out: Path, *arguments: object) -> Tuned:
     done = droidmace(
-        "tune", "--serial", phone.serial, "-c", FASHION, "--out", out, "--json", *BRIEF
+        "tune", "--serial", phone.serial, "-c", FASHION, "--out", out, "--json", *BRIEF, *arguments
     )
     assert done.code == 0, done.stderr
     return Tuned(phone, done.document, Path(done.document["bundle"]))

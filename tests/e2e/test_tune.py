@@ -84,10 +84,10 @@ def test_a_second_run_pushes_no_byte_of_the_model(
     droidmace: Droidmace, tuned_adreno: Tuned, tmp_path: Path
 ) -> None:
     assert droidmace("clean", "--serial", tuned_adreno.phone.serial).code == 0
-    first = tune(droidmace, tuned_adreno.phone, tmp_path)
+    first = tune(droidmace, tuned_adreno.phone, tmp_path, "--limit", 20)
     size_bytes = sum((EXAMPLE / f"fashion_mnist.{end}").stat().st_size for end in ("pb", "data"))
     assert first.document["pushed_model_bytes"] == size_bytes
-    again = tune(droidmace, tuned_adreno.phone, tmp_path)
+    again = tune(droidmace, tuned_adreno.phone, tmp_path, "--limit", 20)
     assert again.document["pushed_model_bytes"] == 0
     assert again.document["pushed_bytes"] == 0
 
