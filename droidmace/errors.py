@@ -38,8 +38,8 @@ class DroidmaceError(Exception):
     """What happened, where it happened, and how to fix it.
 
     ``message`` is one sentence; ``where`` names the file, key, offset or serial; ``hint`` is the
-    fix; ``details`` holds raw material (a device's own last lines), shown below the error. ``phase``
-    is set by a workflow to the phase in which it happened.
+    fix; ``details`` holds raw material (a device's own last lines), shown below the error.
+    ``phase`` is set by a workflow to the phase in which it happened.
     """
 
     exit_code = EXIT_ERROR
