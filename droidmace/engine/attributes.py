@@ -9,6 +9,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
+
+import numpy.typing as npt
 
 from droidmace.errors import EngineError
 from droidmace.formats.netdef import OperatorDef
@@ -17,6 +20,7 @@ Shape = tuple[int, ...]
 OUT_OF_RESOURCES = "Out of resources"
 """MACE's words for a device that lacks memory or refuses a command."""
 PADDING_VALID, PADDING_SAME, PADDING_FULL = 0, 1, 2
+_INT32_MAX = (1 << 31) - 1
 
 
 def unsupported(op: OperatorDef, what: str) -> EngineError:
@@ -81,14 +85,22 @@ class Window:
 
     @classmethod
     def of(cls, op: OperatorDef, kernel: tuple[int, int]) -> Window:
-        """From an op's arguments ``strides``, ``dilations``, ``padding_values``, ``padding``."""
+        """From an op's arguments ``strides``, ``dilations``, ``padding_values``, ``padding``.
+
+        Raises ``EngineError`` for what no kernel takes.
+        """
         padding = op.ints_arg("padding_values")
+        if len(padding) not in (0, 2) or any(abs(total) > _INT32_MAX for total in padding):
+            raise unsupported(op, f"padding_values {list(padding)}")
+        padding_type = op.int_arg("padding", PADDING_SAME)
+        if padding_type not in (PADDING_VALID, PADDING_SAME, PADDING_FULL):
+            raise unsupported(op, f"padding {padding_type}")
         return cls(
             kernel=kernel,
             stride=_pair(op, "strides"),
             dilation=_pair(op, "dilations"),
-            padding=(padding[0], padding[1]) if len(padding) == 2 else None,
-            padding_type=op.int_arg("padding", PADDING_SAME),
+            padding=(padding[0], padding[1]) if padding else None,
+            padding_type=padding_type,
         )
 
     def slide(
@@ -116,7 +128,7 @@ class Window:
 
 def _pair(op: OperatorDef, name: str) -> tuple[int, int]:
     values = op.ints_arg(name, (1, 1))
-    if len(values) != 2 or min(values) < 1:
+    if len(values) != 2 or min(values) < 1 or max(values) > _INT32_MAX:
         raise unsupported(op, f"{name} {list(values)}")
     return (values[0], values[1])
 
@@ -147,6 +159,13 @@ def reshaped(op: OperatorDef, source: Shape, constant: Shape) -> Shape:
     if math.prod(target) != math.prod(source):
         raise unsupported(op, f"{list(source)} to {list(target)}")
     return target
+
+
+def shape_from(op: OperatorDef, values: npt.NDArray[Any]) -> Shape:
+    """The shape that a constant of ``op`` holds. Raises ``EngineError`` if it holds none."""
+    if values.dtype.kind != "i" or values.ndim != 1:
+        raise unsupported(op, f"a shape of {values.dtype} in {list(values.shape)}")
+    return tuple(int(size) for size in values)
 
 
 def _reshaped(op: OperatorDef, source: Shape, constant: Shape) -> Shape:

@@ -14,15 +14,17 @@ from droidmace.engine.attributes import (
     Window,
     nhwc,
     reshaped,
+    shape_from,
     unsupported,
 )
 from droidmace.engine.macelog import MaceLog
-from droidmace.engine.model import Constant, Model
+from droidmace.engine.model import Constant, Model, check_graph
 from droidmace.engine.net import Array, Net, OpTiming, log_range, timing_of
 from droidmace.errors import EngineError
 from droidmace.formats.netdef import OperatorDef
 
 _POOL_AVERAGE = 1
+_MAX_ELEMENTS = 1 << 28
 
 
 class CpuNet(Net):
@@ -31,6 +33,7 @@ class CpuNet(Net):
     runtimes = ("CPU",)
 
     def __init__(self, model: Model, log: MaceLog, *, log_ranges: bool = False) -> None:
+        check_graph(model)
         self._log_ranges = log_ranges
         self._net = model.net
         self._log = log
@@ -53,7 +56,9 @@ class CpuNet(Net):
         for op in self._net.ops:
             start_us = time.perf_counter_ns() // 1000
             try:
-                result = _OPS[op.type](op, [values[name] for name in op.inputs])
+                # a C program does not warn of infinities
+                with np.errstate(all="ignore"):
+                    result = _OPS[op.type](op, [values[name] for name in op.inputs])
             except (EngineError, KeyError, IndexError, ValueError) as exc:
                 # shapes that do not go together: a failed check in MACE
                 self._log.fatal("core/net/serial_net.cc:131", f"Check failed: {op.name}: {exc}")
@@ -92,6 +97,12 @@ def _activate(op: OperatorDef, x: Constant) -> Array:
     return x.astype(np.float32, copy=False)
 
 
+def _check_size(elements: int) -> None:
+    """Refuse arrays that only a nonsensical model asks for. Raises ``EngineError``."""
+    if elements > _MAX_ELEMENTS:
+        raise EngineError(f"an array of {elements} values is too large")
+
+
 def _windows(x: Array, window: Window, fill: float, *, ceil: bool = False) -> Array:
     """Every window of ``x`` as [N, OH, OW, KH, KW, C]; outside of the image lies ``fill``."""
     size = (x.shape[1], x.shape[2])
@@ -103,6 +114,8 @@ def _windows(x: Array, window: Window, fill: float, *, ceil: bool = False) -> Ar
         max((out[i] - 1) * window.stride[i] + extent[i] - size[i] - before[i], 0) for i in (0, 1)
     ]
     pads = ((0, 0), (before[0], after[0]), (before[1], after[1]), (0, 0))
+    _check_size(math.prod(sum(pair) + length for pair, length in zip(pads, x.shape, strict=True)))
+    _check_size(math.prod((x.shape[0], *out, *window.kernel, x.shape[3])))
     padded = np.pad(x, pads, constant_values=fill)
     n, h, w, c = padded.strides
     return np.lib.stride_tricks.as_strided(
@@ -157,7 +170,8 @@ _REDUCTIONS: tuple[Callable[..., Array], ...] = (np.mean, np.min, np.max, np.pro
 
 def _reduce(op: OperatorDef, inputs: list[Constant]) -> Array:
     reduction = _REDUCTIONS[op.int_arg("reduce_type", 0)]
-    return np.asarray(reduction(inputs[0], axis=op.ints_arg("axis"), keepdims=True))
+    axes = tuple(axis % inputs[0].ndim for axis in op.ints_arg("axis"))
+    return np.asarray(reduction(inputs[0], axis=axes, keepdims=True))
 
 
 def _fully_connected(op: OperatorDef, inputs: list[Constant]) -> Array:
@@ -226,7 +240,11 @@ def _concat(op: OperatorDef, inputs: list[Constant]) -> Array:
 
 def _pad(op: OperatorDef, inputs: list[Constant]) -> Array:
     pads = op.ints_arg("paddings")
-    pairs = [(pads[i], pads[i + 1]) for i in range(0, len(pads), 2)]
+    if len(pads) != 2 * inputs[0].ndim or min(pads) < 0:
+        raise unsupported(op, f"paddings {list(pads)}")
+    pairs = list(zip(pads[::2], pads[1::2], strict=True))
+    sizes = (sum(pair) + size for pair, size in zip(pairs, inputs[0].shape, strict=True))
+    _check_size(math.prod(sizes))
     kind = op.int_arg("pad_type", 0)
     if kind == 0:
         return np.pad(inputs[0], pairs, constant_values=op.float_arg("constant_value"))
@@ -235,7 +253,7 @@ def _pad(op: OperatorDef, inputs: list[Constant]) -> Array:
 
 def _reshape(op: OperatorDef, inputs: list[Constant]) -> Array:
     x = inputs[0]
-    constant = tuple(int(size) for size in inputs[1]) if len(inputs) > 1 else ()
+    constant = shape_from(op, inputs[1]) if len(inputs) > 1 else ()
     target = reshaped(op, x.shape, constant)
     nchw = bool(op.int_arg("has_data_format")) and op.int_arg("framework_type") in (2, 3)
     if not nchw or x.ndim != 4 or math.prod(x.shape[1:3]) == 1:

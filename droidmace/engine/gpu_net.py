@@ -8,7 +8,6 @@ are built the first time it runs.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +17,7 @@ import pyopencl as cl
 from droidmace.engine.attributes import OUT_OF_RESOURCES, Shape, nhwc, unsupported
 from droidmace.engine.macelog import format_vector
 from droidmace.engine.memory import lifetimes_of, plan_memory
-from droidmace.engine.model import Model
+from droidmace.engine.model import Model, check_graph
 from droidmace.engine.net import Array, Net, OpTiming, log_range, timing_of
 from droidmace.engine.opencl.image import (
     ImageTensor,
@@ -58,6 +57,7 @@ class GpuNet(Net):
     runtimes = ("CPU", "GPU")
 
     def __init__(self, model: Model, gpu: Gpu, *, log_ranges: bool = False) -> None:
+        check_graph(model)
         self._log_ranges = log_ranges
         self._gpu = gpu
         self._constants = model.constants
@@ -137,23 +137,19 @@ class GpuNet(Net):
     def _plan(self, input_shapes: Mapping[str, Shape]) -> None:
         """Infer shapes, allocate memory and lay out the steps for inputs of these shapes."""
         for name, shape in input_shapes.items():
-            if math.prod(nhwc(shape)) < 1 or min(shape) < 1:
+            if min(nhwc(shape)) < 1 or not shape:
                 raise EngineError(f"Invalid Arguments: input {name!r} has the shape {list(shape)}")
         shapes = dict(input_shapes)
         aliases: dict[str, str] = {}
         scratch: dict[int, list[str]] = {}
+        # made-up names are longer than any of the model's, so they are none of them
+        longest = max(map(len, (*input_shapes, *(op.output for op in self._ops))))
         for index, op in enumerate(self._ops):
-            missing = [name for name in op.inputs if name not in shapes]
-            if missing:
-                raise unsupported(op.op, f"nothing makes its input {missing[0]!r}")
             shapes[op.output] = op.output_shape(shapes)
             if op.is_alias:
                 aliases[op.output] = op.inputs[0]
-            scratch[index] = [f"{op.output}:scratch{i}" for i in range(len(op.scratch_shapes()))]
+            scratch[index] = [f"{index:0{longest}}:{i}" for i in range(len(op.scratch_shapes()))]
             shapes.update(zip(scratch[index], op.scratch_shapes(), strict=True))
-        for name in self._output_names:
-            if name not in shapes:
-                raise EngineError(f"can not find output in model: {name}")
         steps: list[tuple[tuple[str, ...], tuple[str, ...]]] = [((), tuple(input_shapes))]
         steps += [
             ((*op.inputs, *scratch[index]), (op.output,)) for index, op in enumerate(self._ops)

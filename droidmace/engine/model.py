@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from droidmace.engine.attributes import unsupported
 from droidmace.errors import EngineError
 from droidmace.formats.netdef import (
     DataFormat,
@@ -72,11 +74,37 @@ def load_model(graph: MultiNetDef, weights: bytes) -> Model:
             raise EngineError(f"Unsupported: constant {tensor.name!r} is {tensor.data_type.name}")
         if tensor.float_data or tensor.int32_data:
             values = np.array(tensor.float_data or tensor.int32_data, kind)
+            if min(tensor.dims, default=1) < 1 or values.size != math.prod(tensor.dims):
+                raise EngineError(
+                    f"Invalid Arguments: constant {tensor.name!r} has {values.size} values for the"
+                    f" shape {list(tensor.dims)}"
+                )
         else:
             values = np.frombuffer(read_weights(net, weights, tensor), kind)
         constants[tensor.name] = values.reshape(tensor.dims)
     _turn_filters(net, constants)
     return Model(net, constants)
+
+
+def check_graph(model: Model) -> None:
+    """Check that each op has an output, and that every name is made once and before it is read.
+
+    Raises ``EngineError`` that names the op.
+    """
+    made = {*model.constants, *(info.name for info in model.net.input_infos)}
+    for op in model.net.ops:
+        if not op.outputs:
+            raise unsupported(op, "it has no output")
+        for name in op.inputs:
+            if name not in made:
+                raise unsupported(op, f"nothing makes its input {name!r}")
+        for name in op.outputs:
+            if name in made:
+                raise unsupported(op, f"its output {name!r} is there already")
+            made.add(name)
+    for info in model.net.output_infos:
+        if info.name not in made:
+            raise EngineError(f"can not find output in model: {info.name}")
 
 
 def _turn_filters(net: NetDef, constants: dict[str, Constant]) -> None:

@@ -201,6 +201,8 @@ class WeightImages:
         self, kernel: str, name: str, size: ImageSize, sizes: tuple[int, ...]
     ) -> cl.Image:
         values = np.ascontiguousarray(self.array(name))
+        if values.dtype.kind != "f":
+            raise EngineError(f"Unsupported: {name!r} is of {values.dtype}, not of floats")
         image = allocate_image(self._gpu, size, half=self._half)
         buffer = allocate_buffer(self._gpu, max(values.nbytes, 4))
         self._gpu.upload(buffer, values)

@@ -22,7 +22,7 @@ class Pooling(GpuOp):
     def __init__(self, op: OperatorDef, context: NetContext) -> None:
         super().__init__(op, context)
         kernel = op.ints_arg("kernels")
-        if len(kernel) != 2 or min(kernel) < 1:
+        if len(kernel) != 2 or min(kernel) < 1 or max(kernel) >= 1 << 31:
             raise unsupported(op, f"kernels {list(kernel)}")
         self.window = Window.of(op, (kernel[0], kernel[1]))
         self.kind = op.int_arg("pooling_type", _POOL_AVERAGE)

@@ -44,6 +44,8 @@ class GpuOp(ABC):
         self.context = context
         self.gpu = context.gpu
         self.inputs = [name for name in op.inputs if name not in context.weights]
+        if not self.inputs:
+            raise unsupported(op, "all its inputs are constant")
         self.output = op.outputs[0]
 
     @abstractmethod
@@ -59,6 +61,8 @@ class GpuOp(ABC):
 
         The size is checked: a kernel that reads past the end of an image may crash the driver.
         """
+        if index >= len(self.op.inputs):
+            raise unsupported(self.op, f"{len(self.op.inputs)} inputs are too few")
         name = self.op.inputs[index]
         count = self.context.weights.array(name).size
         if count != channels:

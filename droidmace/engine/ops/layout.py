@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from droidmace.engine.attributes import Shape, nhwc, reshaped, unsupported
+from droidmace.engine.attributes import Shape, nhwc, reshaped, shape_from, unsupported
 from droidmace.engine.opencl import local_size
 from droidmace.engine.opencl.image import (
     ImageTensor,
@@ -158,7 +158,7 @@ class Reshape(GpuOp):
         """The shape that the second input holds, if there is one."""
         if len(self.op.inputs) < 2:
             return ()
-        return tuple(int(size) for size in self.context.weights.array(self.op.inputs[1]))
+        return shape_from(self.op, self.context.weights.array(self.op.inputs[1]))
 
     @staticmethod
     def _keeps_pixels(source: Shape, target: Shape) -> bool:

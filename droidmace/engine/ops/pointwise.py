@@ -71,7 +71,7 @@ class Eltwise(GpuOp):
             if name in context.weights:
                 self.constant = self._upload(name)
                 self.constant_first = index == 0
-        if len(op.inputs) > 2 or not self.inputs:
+        if len(op.inputs) > 2:
             raise unsupported(op, f"{len(op.inputs)} inputs")
 
     def _upload(self, name: str) -> ImageTensor:
