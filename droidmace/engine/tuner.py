@@ -1,17 +1,19 @@
 """Tuned parameters at run time: read, searched for, written.
 
 Source: ``mace/utils/tuner.h``. The table is read from ``--opencl_parameter_file`` and written to
-``MACE_RUN_PARAMETER_PATH`` when the process ends normally, whether it tuned or not.
+``MACE_RUN_PARAMETER_PATH`` when the process ends normally, whether it tuned or not; in place, so a
+full disk leaves part of a file, silently.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
+from droidmace.engine.file_region import read_region
 from droidmace.engine.macelog import MaceLog, atoi, format_vector
 from droidmace.errors import FormatError
-from droidmace.files import write_atomically
 from droidmace.formats.kvstore import Generation
 from droidmace.formats.store_keys import QUEUE_WINDOW_SIZE_KEY
 from droidmace.formats.tuned_parameters import TunedParameters
@@ -77,16 +79,20 @@ class Tuner:
             return
         data = TunedParameters.build(self._table).serialize()
         try:
-            write_atomically(Path(self._output_path), data)
+            stream = io.FileIO(self._output_path, "w")
         except OSError:
             self._log.warning(f"{_TUNER}:164", "Write run parameter file failed.")
+            return
+        # an ofstream: what becomes of the bytes is not looked at
+        with stream, contextlib.suppress(OSError):
+            stream.write(data)
 
     def _read(self, path: str) -> None:
         if not path:
             self._log.vlog(1, f"{_TUNER}:204", "There is no tuned parameters.")
             return
         try:
-            data = Path(path).read_bytes()
+            data = read_region(path)
         except OSError:
             self._log.warning(f"{_TUNER}:189", f"Failed to read tuned param file: {path}")
             return

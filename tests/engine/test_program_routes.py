@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -192,3 +193,35 @@ def test_precompiled_file_of_another_gpu_is_taken(warm_phone: Phone) -> None:
 def test_without_a_precompiled_file_vlog_says_so(used_phones: UsedPhones) -> None:
     _, cold = used_phones["intel"]
     assert "There is no precompiled OpenCL binary in all OpenCL binary paths." in cold.stdout
+
+
+def test_cache_is_written_in_place(warm_phone: Phone) -> None:
+    """As MACE does it: a link stays one, and nothing lies beside the file, not even for a while."""
+    elsewhere = warm_phone.folder / "elsewhere.bin"
+    warm_phone.cache.unlink()
+    warm_phone.cache.symlink_to(elsewhere)
+    warm_phone.run("--round=0")
+    assert warm_phone.cache.is_symlink()
+    assert len(CompiledProgram.parse(elsewhere.read_bytes()).programs) == _PROGRAMS
+
+
+def test_half_a_cache_is_rebuilt(warm_phone: Phone) -> None:
+    """What a process leaves that was killed while it wrote."""
+    data = warm_phone.cache.read_bytes()
+    warm_phone.cache.write_bytes(data[: len(data) // 2])
+    run = warm_phone.run("--round=0")
+    assert "is invalid, aborting loading file\n" in run.stdout
+    assert CompiledProgram.parse(warm_phone.cache.read_bytes()).programs.keys() == set(run.routes())
+
+
+def test_full_disk_aborts(phone: Phone) -> None:
+    run = phone.run_on_terminal("--opencl_cache_full_path=/dev/full")
+    assert run.returncode == -6
+    assert re.search(
+        r"E mace/port/file_system\.cc:42\] Failed to append file: /dev/full, requested: \d+,"
+        r" written: 0, error: 28\n",
+        run.stdout,
+    )
+    assert "F mace/runtimes/opencl/core/opencl_executor.cc:927] Store OPENCL" in run.stdout
+    assert "CRC32 value of /dev/full is invalid" in run.stdout, "a device is an empty file"
+    assert Path("/dev/full").is_char_device()

@@ -1,19 +1,21 @@
 """The cache of compiled programs as a file that is loaded, changed and written back.
 
 Source: ``FileStorage`` in ``mace/core/kv_storage.cc``: pairs sorted by key, foreign keys kept,
-written only when something changed.
+written only when something changed, and in place: a process that is killed while it writes leaves
+half a file, which the next one refuses by its CRC.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import io
 
+from droidmace.engine.file_region import read_region
 from droidmace.engine.macelog import MaceLog
 from droidmace.errors import FormatError
-from droidmace.files import write_atomically
 from droidmace.formats.kvstore import Generation, KeyValueStore, KVPair
 
 _KV_STORAGE = "core/kv_storage.cc"
+_FILE_SYSTEM = "port/file_system.cc"
 
 
 class FileStorage:
@@ -31,7 +33,7 @@ class FileStorage:
         if self._loaded:
             return True
         try:
-            data = Path(self.path).read_bytes()
+            data = read_region(self.path)
         except OSError:
             self._log.warning(f"{_KV_STORAGE}:90", f"Failed to read kv store file: {self.path}")
             return False
@@ -80,15 +82,28 @@ class FileStorage:
         )
         data = KeyValueStore.build(KVPair(key, value) for key, value in ordered).serialize()
         try:
-            write_atomically(Path(self.path), data)
+            with io.FileIO(self.path, "w") as stream:
+                self._changed = not self._append(stream, data)
         except OSError as exc:
             self._log.error(
-                "port/file_system.cc:83",
+                f"{_FILE_SYSTEM}:83",
                 f"Failed to open file to write: {self.path}, error: {exc.errno}",
             )
             self._log.warning(
                 f"{_KV_STORAGE}:143", f"open file {self.path} failed, error code: {exc.strerror}"
             )
+        return not self._changed
+
+    def _append(self, stream: io.FileIO, data: bytes) -> bool:
+        written = 0
+        try:
+            while written < len(data):
+                written += stream.write(data[written:])
+        except OSError as exc:
+            self._log.error(
+                f"{_FILE_SYSTEM}:42",
+                f"Failed to append file: {self.path}, requested: {len(data)}, written: {written},"
+                f" error: {exc.errno}",
+            )
             return False
-        self._changed = False
         return True

@@ -1,0 +1,15 @@
+"""Reading a whole file as MACE maps one into memory (``mace/port/posix/file_system.cc``)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def read_region(path: str) -> bytes:
+    """As many bytes of the file as its size says: none of a device that never ends.
+
+    Raises ``OSError``.
+    """
+    with Path(path).open("rb") as stream:
+        return stream.read(os.fstat(stream.fileno()).st_size)
