@@ -19,6 +19,7 @@ from droidmace.engine.model import Model
 from droidmace.engine.opencl import local_size
 from droidmace.engine.opencl.local_size import Limits
 from droidmace.engine.tuner import Tuner
+from droidmace.errors import EngineError
 from droidmace.formats.netdef import Argument, parse_model, serialize_model
 from droidmace.formats.tuned_parameters import TunedParameters
 
@@ -323,3 +324,33 @@ def test_defaults_agree_with_mace_on_a_mobile_gpu() -> None:
     assert local_size.conv_1x1((32, 14, 56), limits) == (8, 14, 9, 0)
     # base min(8, 4); lws0 = 4; roundup(131072 / 224 / 48 / 1 = 12, 4) = 12
     assert local_size.conv_3x3((8, 12, 56), limits) == (4, 12, 12, 0)
+
+
+def test_parameters_are_written_in_place(log_reader: LogReader, tmp_path: Path) -> None:
+    link, target = tmp_path / "link", tmp_path / "target"
+    link.symlink_to(target)
+    for path in (str(link), "/dev/full", str(tmp_path / "no" / "folder")):
+        environ = {"MACE_TUNING": "1", "MACE_RUN_PARAMETER_PATH": path}
+        Tuner(log_reader.log, environ, "").write()
+    assert link.is_symlink()
+    assert TunedParameters.parse(target.read_bytes()).entries == {_WINDOW: (0,)}
+    # only what cannot be opened is worth a word
+    assert log_reader.text.count("Write run parameter file failed.") == 1
+
+
+@pytest.mark.parametrize("values", [(1, 1, 0xFFFFFFFF, 1), (0xFFFFFFFF, 0xFFFFFFFF, 1, 0)])
+def test_absurd_parameters_are_refused_at_the_first_command(
+    opencl_devices: dict[str, object],
+    driver: str,
+    log_reader: LogReader,
+    tmp_path: Path,
+    values: tuple[int, ...],
+) -> None:
+    """Not after the host has listed billions of them."""
+    rng = np.random.default_rng(1)
+    made, key = _conv_model(rng)
+    path = _parameter_file(tmp_path, key, values)
+    net = GpuNet(made, make_gpu(opencl_devices[driver], log_reader.log, parameter_file=path))
+    with pytest.raises(EngineError, match="Out of resources"):
+        net.run({"x": _image(rng)})
+    assert "error: CL_INVALID_WORK_GROUP_SIZE\n" in log_reader.text

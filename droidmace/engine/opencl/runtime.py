@@ -7,8 +7,8 @@ Source: ``TuningOrRun3DKernel`` and ``TuningOrRun2DKernel`` in
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,8 @@ Launch = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 class Dispatch:
     """A kernel, its bound arguments, and how it may be spread over the device.
 
-    ``gws`` is the exact global size (2 or 3 axes); ``default`` the parameters when none are tuned.
+    ``gws`` is the exact global size (2 or 3 axes); ``default`` the parameters when none are tuned;
+    ``params`` those it runs with, once they are known.
     """
 
     kernel: cl.Kernel
@@ -50,7 +51,7 @@ class Dispatch:
     default: Params
     kwg_size: int
     arguments: Sequence[KernelArgument]
-    launches: list[Launch] | None = field(default=None)
+    params: Params | None = None
 
     def candidates(self) -> list[Params]:
         """What a tuning run tries."""
@@ -120,11 +121,10 @@ class Gpu:
         try:
             if self.tuner.is_tuning:
                 return self._tune(dispatch)
-            if dispatch.launches is None or self.log.verbose(3):
+            if dispatch.params is None or self.log.verbose(3):
                 known = self.tuner.known(dispatch.key)
-                params = dispatch.default if known is None else known
-                dispatch.launches = self._split(dispatch.gws, params)
-            return [self._enqueue(dispatch, launch) for launch in dispatch.launches]
+                dispatch.params = dispatch.default if known is None else known
+            return self._launch(dispatch, dispatch.params)
         except cl.Error as exc:
             raise self._failed(exc, 288) from exc
 
@@ -180,8 +180,14 @@ class Gpu:
                 self._queued = 0
         return event
 
-    def _split(self, gws: tuple[int, ...], params: Params) -> list[Launch]:
-        """The commands that run ``gws`` with ``params``, local sizes then block."""
+    def _launch(self, dispatch: Dispatch, params: Params) -> list[cl.Event]:
+        return [self._enqueue(dispatch, launch) for launch in self._split(dispatch.gws, params)]
+
+    def _split(self, gws: tuple[int, ...], params: Params) -> Iterator[Launch]:
+        """The commands that run ``gws`` with ``params``, local sizes then block.
+
+        One at a time: the driver refuses absurd sizes at the first of billions.
+        """
         axes = len(gws)
         if len(params) != axes + 1:
             line = 218 if axes == 3 else 332
@@ -197,7 +203,8 @@ class Gpu:
         whole = tuple(round_up(size, local) for size, local in zip(gws, lws, strict=True))
         step = block or whole[-1]
         front = (0,) * (axes - 1)
-        return [((*front, start), (*whole[:-1], step), lws) for start in range(0, whole[-1], step)]
+        for start in range(0, whole[-1], step):
+            yield (*front, start), (*whole[:-1], step), lws
 
     def _tune(self, dispatch: Dispatch) -> list[cl.Event]:
         events: list[cl.Event] = []
@@ -214,7 +221,7 @@ class Gpu:
         return events or self._timed(dispatch, dispatch.default)
 
     def _timed(self, dispatch: Dispatch, params: Params) -> list[cl.Event]:
-        events = [self._enqueue(dispatch, launch) for launch in self._split(dispatch.gws, params)]
+        events = self._launch(dispatch, params)
         self.device.queue.finish()
         return events
 
