@@ -19,6 +19,9 @@ from droidmace.formats.netdef import DeviceType, parse_model
 
 _SERIAL_ENGINE = "libmace/engines/serial_engine.cc"
 _WRAPPER = "runtimes/opencl/core/opencl_wrapper.cc"
+# pyopencl imports two of its modules as late as the first kernel
+_GPU_MODULES = ("droidmace.engine.gpu_net", "pyopencl.characterize", "pyopencl.invoker")
+_CPU_MODULES = ("droidmace.engine.cpu_net",)
 _DEFAULT_STORAGE = "/data/local/tmp/mace_run/interior"
 
 
@@ -37,14 +40,15 @@ class EngineRequest:
 
 
 def import_runtime(graph: bytes) -> None:
-    """Import what a GPU model needs, so that its latencies measure work and not imports.
+    """Import what the model runs on, so that its latencies measure work and not imports.
 
     Whatever is wrong with the model or the imports is reported when the engine is created.
     """
     with contextlib.suppress(FormatError, EngineError, ImportError):
         nets = parse_model(graph).nets
-        if any(net.int_arg("runtime_type") == DeviceType.GPU for net in nets):
-            importlib.import_module("droidmace.engine.gpu_net")
+        on_gpu = any(net.int_arg("runtime_type") == DeviceType.GPU for net in nets)
+        for module in _GPU_MODULES if on_gpu else _CPU_MODULES:
+            importlib.import_module(module)
 
 
 def create_net(request: EngineRequest) -> Net:

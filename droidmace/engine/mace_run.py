@@ -12,14 +12,12 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-
-import numpy as np
 
 from droidmace.engine.attributes import OUT_OF_RESOURCES
 from droidmace.engine.create import EngineRequest, create_net, import_runtime
+from droidmace.engine.file_region import read_region
 from droidmace.engine.flags import Flags, UsageError, parse_flags, usage
-from droidmace.engine.macelog import MaceLog, StdioStream, format_float
+from droidmace.engine.macelog import MaceLog, StdioStream, abort_process, format_float
 from droidmace.engine.net import Array, Net, OpTiming
 from droidmace.engine.stats import OpStatistics
 from droidmace.engine.tensors import (
@@ -27,6 +25,7 @@ from droidmace.engine.tensors import (
     file_name_of,
     from_net,
     input_specs,
+    output_buffer,
     output_specs,
     read_input,
     split,
@@ -82,9 +81,17 @@ def main(argv: Sequence[str]) -> int:
         (sys.stdout if flags.is_help else sys.stderr).write(flags.text)
         return 1
     environ = dict(os.environ)
+    # Read when pyopencl is imported: its disk cache of generated code would be filled by the first
+    # run on a machine and used by later ones, and so count as a gain from the compiled program.
+    os.environ["PYOPENCL_NO_CACHE"] = "1"
     log = MaceLog.from_environment(environ, StdioStream(1))
     try:
         MaceRun(flags, environ, log).run()
+    except MemoryError:
+        # nobody catches it in C++
+        sys.stderr.write("terminate called after throwing an instance of 'std::bad_alloc'\n")
+        sys.stderr.flush()
+        abort_process()
     finally:
         log.flush()
     return 0
@@ -132,7 +139,7 @@ class MaceRun:
 
             capability_ms = cpu_capability_ms()
         with contextlib.suppress(OSError):
-            import_runtime(Path(flags.model_file).read_bytes())
+            import_runtime(read_region(flags.model_file))
         for index in range(flags.restart_round):
             log.vlog(0, f"{_HERE}:811", f"restart round {index}")
             self._run_model(capability_ms)
@@ -169,8 +176,9 @@ class MaceRun:
         log.info(f"{_HERE}:315", f"runtimes: [{', '.join(net.runtimes)}]")
         # Read in batch mode too, where it is not used: without the file MACE aborts.
         inputs = self._read_inputs(f"{flags.input_file}_")
+        values = {spec.name: output_buffer(spec) for spec in self._outputs}
         if flags.input_dir:
-            self._run_batch(net)
+            self._run_batch(net, values)
         else:
             self._run_rounds(net, request, inputs, capability_ms, init_ms)
         tuner.write()
@@ -179,7 +187,7 @@ class MaceRun:
         if not path:
             return b""
         try:
-            return Path(path).read_bytes()
+            return read_region(path)
         except OSError:
             self._log.fatal(f"{_HERE}:{line}", f"Failed to read file: {path}")
 
@@ -226,8 +234,11 @@ class MaceRun:
         made = net.run(values, timings)
         return {spec.name: from_net(made[spec.name], spec, self._log) for spec in self._outputs}
 
-    def _run_batch(self, net: Net) -> None:
-        """Every file of ``--input_dir`` whose name starts with the first input's is a sample."""
+    def _run_batch(self, net: Net, values: dict[str, Array]) -> None:
+        """Every file of ``--input_dir`` whose name starts with the first input's is a sample.
+
+        ``values``: what the output buffers hold before the first one.
+        """
         flags, log = self._flags, self._log
         try:
             names = [entry.name for entry in os.scandir(flags.input_dir)]
@@ -239,7 +250,6 @@ class MaceRun:
             )
         prefix = file_name_of(self._inputs[0].name)
         suffixes = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
-        values = {spec.name: np.zeros(spec.elements, np.float32) for spec in self._outputs}
         for suffix in suffixes:
             inputs = self._read_inputs(f"{flags.input_dir}/", suffix)
             try:

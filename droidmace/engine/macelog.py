@@ -2,16 +2,20 @@
 
 Source: ``mace/port/logger.cc``. Lines go through C stdio there, so they are buffered by blocks when
 stdout is a pipe or file and by lines on a terminal, and ``LOG(FATAL)`` ends in ``abort()``, which
-drops what is still in the buffer.
+drops what is still in the buffer. On Android they go to logcat first
+(``mace/port/android/logger.cc``).
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
 import signal
+import threading
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import NoReturn
 
 _STDIO_BLOCK_BYTES = 4096
@@ -41,8 +45,50 @@ class StdioStream:
         self._buffer.flush()
 
 
+class Logcat:
+    """Android's log as a file of ``MM-DD hh:mm:ss.mmm PID TID LEVEL MACE: text`` lines.
+
+    Nothing is buffered, so what led to an abort is there afterwards. Logging never fails: what
+    cannot be written is not. Like Android's, the log forgets its older half when it is full.
+    """
+
+    def __init__(self, path: str, limit_bytes: int = 4 << 20) -> None:
+        """Open ``path`` for appending, as long as the process lives. Raises ``OSError``."""
+        self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+        self._limit_bytes = limit_bytes
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Logcat | None:
+        """The file that ``ANDROID_LOG_FILE`` names, if it can be written."""
+        path = environ.get("ANDROID_LOG_FILE")
+        try:
+            return cls(path) if path else None
+        except OSError:
+            return None
+
+    def write(self, level: str, where: str, text: str) -> None:
+        """Append a message, with the file's bare name as MACE's Android log has it."""
+        stamp = datetime.now().astimezone().strftime("%m-%d %H:%M:%S.%f")[:-3]
+        head = f"{stamp} {os.getpid():5} {threading.get_native_id():5} {level} MACE: "
+        message = f"{where.rpartition('/')[2]} {text}"
+        lines = "".join(f"{head}{line}\n" for line in message.splitlines())
+        with contextlib.suppress(OSError):
+            os.write(self._descriptor, lines.encode("utf-8", "surrogateescape"))
+            if os.fstat(self._descriptor).st_size > self._limit_bytes:
+                self._forget_half()
+
+    def _forget_half(self) -> None:
+        half = self._limit_bytes // 2
+        kept = os.pread(self._descriptor, half, os.fstat(self._descriptor).st_size - half)
+        os.ftruncate(self._descriptor, 0)
+        os.write(self._descriptor, kept.partition(b"\n")[2])
+
+
 class MaceLog:
-    """Lines ``<level> <file>:<line>] <text>``; ``where`` is ``<file>:<line>`` in MACE's tree."""
+    """Lines ``<level> <file>:<line>] <text>``; ``where`` is ``<file>:<line>`` in MACE's tree.
+
+    They go to the stream, and to ``logcat`` if there is one.
+    """
 
     def __init__(
         self,
@@ -51,20 +97,26 @@ class MaceLog:
         minimum: str = "I",
         verbosity: int = 0,
         abort: Callable[[], NoReturn] | None = None,
+        logcat: Logcat | None = None,
     ) -> None:
         self._stream = stream
         self._levels = _LEVELS[_LEVELS.index(minimum) :]
         self._verbosity = verbosity if minimum == "I" else -1
         self._abort = abort or abort_process
+        self._logcat = logcat
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str], stream: StdioStream) -> MaceLog:
-        """As ``MACE_CPP_MIN_LOG_LEVEL`` and ``MACE_CPP_MIN_VLOG_LEVEL`` say."""
+        """As ``MACE_CPP_MIN_LOG_LEVEL`` and ``MACE_CPP_MIN_VLOG_LEVEL`` say.
+
+        ``ANDROID_LOG_FILE`` names logcat's file.
+        """
         name = environ.get("MACE_CPP_MIN_LOG_LEVEL", "").upper()
         return cls(
             stream,
             minimum=_LEVEL_NAMES.get(name, "I"),
             verbosity=atoi(environ.get("MACE_CPP_MIN_VLOG_LEVEL", "")),
+            logcat=Logcat.from_environment(environ),
         )
 
     def info(self, where: str, text: str) -> None:
@@ -102,8 +154,11 @@ class MaceLog:
         self._stream.flush()
 
     def _line(self, level: str, where: str, text: str) -> None:
-        if level in self._levels:
-            self._stream.write(f"{level} mace/{where}] {text}\n")
+        if level not in self._levels:
+            return
+        if self._logcat is not None:
+            self._logcat.write(level, where, text)
+        self._stream.write(f"{level} mace/{where}] {text}\n")
 
 
 def abort_process() -> NoReturn:

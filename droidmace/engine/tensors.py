@@ -20,6 +20,7 @@ from droidmace.engine.macelog import MaceLog, atoi
 from droidmace.engine.net import Array
 
 _MACE_RUN = "tools/mace_run.cc"
+_MAX_ELEMENTS = 1 << 29
 _FLOW = "core/flow/base_flow.cc"
 # IDataType, for the words of the error
 _TYPE_NUMBERS = {"float16": 6, "bfloat16": 7, "int16": 8, "uint8": 2}
@@ -103,10 +104,9 @@ def read_input(path: str, spec: TensorSpec, log: MaceLog) -> Array:
     """The values of one input, in ``spec``'s own shape.
 
     A file that is too long is cut; of one that is too short the rest is 0 (undefined in MACE).
-    Aborts when it cannot be opened, or when the shape has a negative size.
+    Aborts when it cannot be opened. Raises ``MemoryError`` for a shape that nothing can hold.
     """
-    if min(spec.shape, default=1) < 0:
-        log.fatal(f"{_MACE_RUN}:190", f"std::bad_alloc: shape {list(spec.shape)}")
+    _check_size(spec)
     try:
         with Path(path).open("rb") as stream:
             data = stream.read(spec.elements * 4)
@@ -118,6 +118,17 @@ def read_input(path: str, spec: TensorSpec, log: MaceLog) -> Array:
     kind = "<i4" if spec.data_type == "int32" else "<f4"
     values = np.frombuffer(data.ljust(spec.elements * 4, b"\0"), kind)
     return values.astype(np.float32).reshape(spec.shape)
+
+
+def output_buffer(spec: TensorSpec) -> Array:
+    """Room for one output's values. Raises ``MemoryError`` for a shape that nothing can hold."""
+    _check_size(spec)
+    return np.zeros(spec.elements, np.float32)
+
+
+def _check_size(spec: TensorSpec) -> None:
+    if min(spec.shape, default=1) < 0 or spec.elements > _MAX_ELEMENTS:
+        raise MemoryError(f"{spec.name}: {list(spec.shape)}")
 
 
 def to_net(value: Array, spec: TensorSpec) -> Array:
@@ -140,7 +151,7 @@ def from_net(value: Array, spec: TensorSpec, log: MaceLog) -> Array:
             "Check failed: output_size <= output->second.impl_->buffer_size Output size exceeds"
             f" buffer size: shape{list(value.shape)} vs buffer size {spec.elements}",
         )
-    result = np.zeros(spec.elements, np.float32)
+    result = output_buffer(spec)
     result[: value.size] = value.ravel()
     return result
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -302,3 +303,57 @@ def _with_runtime(model: MultiNetDef, runtime: int) -> MultiNetDef:
 def _change_model(phone: Phone, change: Callable[[bytes], bytes]) -> None:
     path = phone.folder / "tiny_gpu.pb"
     path.write_bytes(change(path.read_bytes()))
+
+
+def test_logcat_keeps_what_an_abort_drops(warm: Phone) -> None:
+    log = warm.folder / "log_main"
+    run = warm.run("--input_file=nope", ANDROID_LOG_FILE=str(log))
+    assert run.returncode == _SIGABRT
+    lines = log.read_text(encoding="utf-8").splitlines()
+    assert lines[-1].endswith(" F MACE: mace_run.cc:202 Open input file failed")
+    assert any(" I MACE: mace_run.cc:719 model name: tiny_gpu" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    "flag", ["--output_shape=-5", "--input_shape=1,-3,32,32", "--output_shape=1,99999,99999,99999"]
+)
+def test_shapes_that_nothing_can_hold_abort(warm: Phone, flag: str) -> None:
+    run = warm.run(flag)
+    assert run.returncode == _SIGABRT
+    assert run.stderr == "terminate called after throwing an instance of 'std::bad_alloc'\n"
+
+
+@pytest.mark.parametrize("runtime", [0, 2])
+def test_imports_are_not_measured(phone: Phone, runtime: int) -> None:
+    """What a runtime needs is imported before the clock starts."""
+    model = parse_model((phone.folder / "tiny_gpu.pb").read_bytes())
+    (phone.folder / "tiny_gpu.pb").write_bytes(serialize_model(_with_runtime(model, runtime)))
+    program = (
+        "import pathlib, sys; from droidmace.engine import mace_run;"
+        " mace_run.import_runtime(pathlib.Path('tiny_gpu.pb').read_bytes());"
+        " before = set(sys.modules); mace_run.main(sys.argv);"
+        " print(*sorted(set(sys.modules) - before), file=sys.stderr)"
+    )
+    python, _, _, *flags = phone.argv()
+    done = subprocess.run(
+        [python, "-c", program, *flags],
+        cwd=phone.folder,
+        env=phone.environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    late = [name for name in done.stderr.split() if name.startswith(("droidmace", "pyopencl"))]
+    assert f"runtimes: [CPU{', GPU' if runtime else ''}]" in done.stdout
+    assert late == ["droidmace.engine.capability"], "it is timed before the engine is made"
+
+
+def test_nothing_is_kept_but_maces_files(warm: Phone) -> None:
+    """pyopencl's own caches would make later runs faster than MACE's files do."""
+    home = warm.folder / "home"
+    home.mkdir()
+    warm.cache.unlink()
+    warm.run("--round=0", HOME=str(home), XDG_CACHE_HOME=str(home))
+    assert list(home.rglob("*")) == []
+    assert warm.cache.exists()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 from engine_harness import AbortedError, LogReader
 
-from droidmace.engine.macelog import MaceLog, StdioStream, atoi, format_float, format_vector
+from droidmace.engine.macelog import Logcat, MaceLog, StdioStream, atoi, format_float, format_vector
 
 
 def test_lines(log_reader: LogReader) -> None:
@@ -74,3 +75,37 @@ def test_doubles_print_as_in_the_samples(value: float, text: str) -> None:
 def test_vectors_and_numbers() -> None:
     assert format_vector((16, 3, 3)) == "[16, 3, 3]"
     assert [atoi(text) for text in ("12x", " -3", "", "x", "+7")] == [12, -3, 0, 0, 7]
+
+
+def test_logcat_has_the_lines_too_and_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "main"
+    path.write_text("earlier\n", encoding="utf-8")
+    with (tmp_path / "out").open("wb") as out:
+        stream = StdioStream(out.fileno())
+        mace = MaceLog.from_environment({"ANDROID_LOG_FILE": str(path)}, stream)
+        mace.warning("core/kv_storage.cc:90", "first\nsecond")
+        mace.vlog(1, "a.cc:5", "too detailed")
+        lines = path.read_text(encoding="utf-8").splitlines()
+    stamp = r"\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} +\d+ +\d+ "
+    assert lines[0] == "earlier"
+    assert re.fullmatch(stamp + r"W MACE: kv_storage\.cc:90 first", lines[1])
+    assert re.fullmatch(stamp + r"W MACE: second", lines[2])
+    assert lines[1].split()[2] == str(os.getpid())
+    assert len(lines) == 3
+
+
+def test_logcat_that_cannot_be_written_is_left_alone(tmp_path: Path) -> None:
+    assert Logcat.from_environment({"ANDROID_LOG_FILE": str(tmp_path / "no" / "main")}) is None
+    assert Logcat.from_environment({}) is None
+    Logcat("/dev/full").write("I", "a.cc:1", "there is no room for this")
+
+
+def test_logcat_forgets_what_is_oldest(tmp_path: Path) -> None:
+    path = tmp_path / "main"
+    logcat = Logcat(str(path), limit_bytes=4000)
+    for number in range(1000):
+        logcat.write("E", "a.cc:1", f"retry {number}")
+        assert path.stat().st_size <= 4000
+    words = [line.split("retry ")[1] for line in path.read_text().splitlines()]
+    assert len(words) > 20
+    assert words == [str(number) for number in range(1000 - len(words), 1000)]
