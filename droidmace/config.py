@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,7 +80,7 @@ class TuneConfig:
 
     rounds: int = 50
     """Inferences per latency process."""
-    blocks: int = 5
+    blocks: int = 9
     """Interleaved pairs of untuned and tuned processes."""
     startup_runs: int = 3
     """Fresh processes per start-up figure (cold and warm)."""
@@ -160,14 +160,19 @@ _IGNORED_SUBGRAPH = (
 )
 
 
-def load_deployment(path: Path) -> Deployment:
+def load_deployment(path: Path, *, check_files: bool = True) -> Deployment:
     """Read and check a deployment file.
+
+    ``check_files``: the files of the ``droidmace:`` section must be there; who does not need them
+    (a conversion) leaves it out.
 
     Raises ``ConfigError`` that names the file, the line, the key path and what was expected.
     """
     root = load_yaml(path).mapping()
     ours = root.get("droidmace")
-    section = _Section.read(ours, path) if ours else _Section()
+    section = (
+        _Section.read(ours, path, _existing if check_files else _beside) if ours else _Section()
+    )
     models_node = root.need("models")
     models = {
         name: _model(name, node, path, section) for name, node in models_node.mapping().each()
@@ -207,14 +212,16 @@ class _Section:
     model_nodes: Mapping[str, YamlNode] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, node: YamlNode, path: Path) -> _Section:
+    def read(
+        cls, node: YamlNode, path: Path, file_at: Callable[[YamlNode, Path], Path]
+    ) -> _Section:
         section = node.mapping()
         mace_run: dict[str, Path] = {}
         if binaries := section.get("mace_run"):
             for abi, binary in binaries.mapping().each():
                 if abi not in ABIS:
                     raise binary.error(f"unknown abi {abi!r}", hint="one of " + ", ".join(ABIS))
-                mace_run[abi] = _existing(binary, path)
+                mace_run[abi] = file_at(binary, path)
         model_files: dict[str, tuple[Path, Path]] = {}
         model_nodes: dict[str, YamlNode] = {}
         if models := section.get("models"):
@@ -231,19 +238,21 @@ class _Section:
         section.done()
         return cls(
             mace_run=mace_run,
-            dataset=_dataset(dataset, path) if dataset else None,
+            dataset=_dataset(dataset, path, file_at) if dataset else None,
             tune=_tune(tune) if tune else TuneConfig(),
             model_files=model_files,
             model_nodes=model_nodes,
         )
 
 
-def _dataset(node: YamlNode, path: Path) -> DatasetConfig:
+def _dataset(
+    node: YamlNode, path: Path, file_at: Callable[[YamlNode, Path], Path]
+) -> DatasetConfig:
     entry = node.mapping()
     mean, scale, limit = entry.get("mean"), entry.get("scale"), entry.get("limit")
     dataset = DatasetConfig(
-        images=_existing(entry.need("images"), path),
-        labels=_existing(entry.need("labels"), path),
+        images=file_at(entry.need("images"), path),
+        labels=file_at(entry.need("labels"), path),
         mean=mean.number(-1e6, 1e6) if mean else 0.0,
         scale=scale.number(1e-6, 1e6) if scale else 1.0,
         limit=limit.integer(1, 10_000_000) if limit else None,
@@ -440,5 +449,5 @@ def _beside(node: YamlNode, path: Path) -> Path:
 def _existing(node: YamlNode, path: Path) -> Path:
     file = _beside(node, path)
     if not file.is_file():
-        raise node.error(f"no such file: {file}")
+        raise node.error(f"no such file: {file}", hint="paths are relative to the deployment file")
     return file

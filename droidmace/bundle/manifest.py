@@ -15,7 +15,7 @@ from typing import Any
 
 from droidmace.errors import FormatError
 from droidmace.files import sha256_of_file
-from droidmace.results import DeviceInfo
+from droidmace.results import DeviceInfo, Verdict
 
 SCHEMA_VERSION = 1
 
@@ -84,6 +84,7 @@ class Manifest:
     created_utc: str
     """ISO 8601 with a trailing Z."""
     droidmace_version: str
+    verdict: Verdict
     schema_version: int = SCHEMA_VERSION
 
     @property
@@ -92,9 +93,20 @@ class Manifest:
         shipped = (self.compiled_program, self.tuned_parameters, self.results)
         return tuple(record for record in shipped if record is not None)
 
+    @property
+    def worth_shipping(self) -> tuple[FileRecord, ...]:
+        """The artefacts that the verdict found worth shipping."""
+        shipped = {
+            Verdict.SHIP: (self.compiled_program, self.tuned_parameters),
+            Verdict.PROGRAM_ONLY: (self.compiled_program,),
+            Verdict.PARAMS_ONLY: (self.tuned_parameters,),
+        }.get(self.verdict, ())
+        return tuple(record for record in shipped if record is not None)
+
     def to_json(self) -> str:
         """The content of ``manifest.json``."""
         ordered = {"schema_version": self.schema_version} | asdict(self)
+        ordered["worth_shipping"] = [record.name for record in self.worth_shipping]
         return json.dumps(ordered, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -113,7 +125,7 @@ class Manifest:
                 f"schema_version is {version!r}, this droidmace reads {SCHEMA_VERSION}",
                 hint="use the droidmace version that wrote the bundle",
             )
-        _refuse_keys(record, {field.name for field in fields(cls)}, "")
+        _refuse_keys(record, {field.name for field in fields(cls)} | {"worth_shipping"}, "")
         manifest = cls(
             model_name=_text(record, "model_name"),
             model_graph=_file(record, "model_graph"),
@@ -126,10 +138,13 @@ class Manifest:
             results=_file(record, "results"),
             created_utc=_date(record, "created_utc"),
             droidmace_version=_text(record, "droidmace_version"),
+            verdict=_verdict(record),
         )
         names = [file.name for file in manifest.files]
         if len({name.casefold() for name in names}) < len(names):
             raise FormatError(f"two of its files have one name: {', '.join(names)}")
+        if record.get("worth_shipping") != [one.name for one in manifest.worth_shipping]:
+            raise FormatError("worth_shipping does not follow from the verdict")
         return manifest
 
 
@@ -160,6 +175,14 @@ def _date(record: Mapping[str, Any], key: str) -> str:
     if moment.utcoffset() != timedelta(0):
         raise FormatError(f"{key} is not in UTC: {text!r}")
     return text
+
+
+def _verdict(record: Mapping[str, Any]) -> Verdict:
+    text = _text(record, "verdict")
+    try:
+        return Verdict(text)
+    except ValueError as error:
+        raise FormatError(f"verdict is {text!r}, not one of {', '.join(Verdict)}") from error
 
 
 def _file(record: Mapping[str, Any], key: str) -> FileRecord:

@@ -22,6 +22,7 @@ from pathlib import Path
 from droidmace import __version__
 from droidmace.bundle.manifest import DeviceRecord, FileRecord, Manifest
 from droidmace.errors import FormatError, InputError
+from droidmace.results import Verdict
 
 MANIFEST_NAME = "manifest.json"
 RESULTS_NAME = "results.json"
@@ -128,6 +129,7 @@ def write_bundle(
         results=record(RESULTS_NAME, results_json.encode()),
         created_utc=moment.isoformat().replace("+00:00", "Z"),
         droidmace_version=__version__,
+        verdict=Verdict(str(results["verdict"])),
     )
     contents[MANIFEST_NAME] = manifest.to_json().encode()
 

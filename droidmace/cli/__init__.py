@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from droidmace import __version__
 from droidmace.errors import EXIT_ERROR, DroidmaceError
+from droidmace.report.text import printable
 
 COMMANDS = ("devices", "tune", "convert", "inspect", "clean", "phone")
 """Modules of this package, in the order in which ``--help`` lists their commands."""
@@ -70,12 +71,12 @@ def render_error(error: DroidmaceError, *, as_json: bool) -> None:
         return
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     phase = f" during {error.phase}:" if error.phase else ""
-    console.print(f"[bold red]error:[/]{phase} {escape(str(error))}")
+    console.print(f"[bold red]error:[/]{phase} {escape(printable(str(error)))}")
     if error.details:
         for line in error.details.splitlines()[-20:]:
-            console.print(f"  [dim]│[/] {escape(line)}")
+            console.print(f"  [dim]│[/] {escape(printable(line))}")
     if error.hint:
-        console.print(f"  [bold]fix:[/] {escape(error.hint)}")
+        console.print(f"  [bold]fix:[/] {escape(printable(error.hint))}")
 
 
 def _tidy_up_when_ended() -> None:

@@ -18,10 +18,11 @@ from droidmace.report.phases import PhaseReporter
 from droidmace.report.tune_view import failure_view, result_view, summary_view
 from droidmace.results import TuneFailure, TuneResult
 from droidmace.workflows.devices import list_phones
-from droidmace.workflows.tune import TuneRequest, tune
+from droidmace.workflows.tune import TuneRequest, check_request, tune
 from droidmace.workflows.tune_many import tune_many
 
 DEFAULT_OUT = Path("out")
+DEFAULT_PROFILE = "adreno"
 
 
 def register(app: typer.Typer) -> None:
@@ -48,9 +49,12 @@ def tune_command(
         ),
     ] = 0,
     profile: Annotated[
-        str,
-        typer.Option("--profile", help="With --emulate: the phones' profile (name or file)."),
-    ] = "adreno",
+        str | None,
+        typer.Option(
+            "--profile",
+            help="With --emulate: the phones' profile, a name or a file. [default: adreno]",
+        ),
+    ] = None,
     driver: Annotated[
         str | None,
         typer.Option("--driver", help="With --emulate: the OpenCL driver that backs them."),
@@ -95,9 +99,14 @@ def tune_command(
     loads them in a fresh process, measures start-up and latency in interleaved pairs, and holds
     the answers against a reference.
 
-    Exit code 0: done. 1: some phones of several failed. 2: an error.
+    Exit code 0: done. 1: some or all of several phones failed. 2: an error.
     """
-    _check_choice(serial, every, emulate)
+    _check_choice(serial, every=every, emulate=emulate)
+    if not emulate and (profile or driver):
+        raise InputError(
+            "--profile and --driver are for the phones that --emulate starts",
+            hint="add --emulate 1, or leave them out",
+        )
     deployment = load_deployment(config)
     overrides = {
         name: value
@@ -123,11 +132,15 @@ def tune_command(
             image_limit=limit,
         )
 
+    # Once, before any phone is started or asked.
+    check_request(request(serial or "", adb_port))
     console = Console(stderr=as_json)
     with contextlib.ExitStack() as stack:
         port = adb_port
         if emulate:
-            serials, port = stack.enter_context(_emulated(emulate, profile, driver, adb_port))
+            serials, port = stack.enter_context(
+                _emulated(emulate, profile or DEFAULT_PROFILE, driver, adb_port)
+            )
         elif serial is not None:
             serials = [serial]
         else:
@@ -142,9 +155,14 @@ def tune_command(
         raise typer.Exit(EXIT_FAILED)
 
 
-def _check_choice(serial: str | None, every: bool, emulate: int) -> None:
-    chosen = [serial is not None, every, emulate > 0]
-    if sum(chosen) != 1:
+def _check_choice(serial: str | None, *, every: bool, emulate: int) -> None:
+    given = {"--serial": serial is not None, "--all": every, "--emulate": emulate > 0}
+    chosen = [option for option, is_given in given.items() if is_given]
+    if len(chosen) > 1:
+        raise InputError(
+            f"{' and '.join(chosen)} exclude each other", hint="say one of them: on which phone"
+        )
+    if not chosen:
         raise InputError(
             "say on which phone to tune: one of --serial X, --all or --emulate N",
             hint="'droidmace devices' lists the phones that are connected",
@@ -194,7 +212,9 @@ def _emulated(
     running = {
         phone.name for phone in manager.list_phones() if phone.state is manager.PhoneState.RUNNING
     }
-    free = (name for name in map("tune-{}".format, itertools.count(1)) if name not in running)
+    # A phone keeps what was pushed to it, so each kind of phone has names of its own.
+    names = map(f"tune-{Path(profile).stem}-{{}}".format, itertools.count(1))
+    free = (name for name in names if name not in running)
     phones = []
     with contextlib.ExitStack() as stack:
         for name in itertools.islice(free, count):

@@ -121,12 +121,16 @@ def _json_error(data: bytes) -> FormatError:
         return FormatError(f"this JSON breaks: {exc.msg}", offset=exc.pos, hint="make it again")
     except (ValueError, RecursionError) as exc:  # not UTF-8, a huge number, too deep
         return FormatError(f"this is not readable as JSON: {exc}", offset=0, hint="make it again")
-    return _not_ours("this is JSON, but not a bundle's manifest")
+    return FormatError(
+        "this is JSON, but not a bundle's manifest",
+        offset=0,
+        hint="give the bundle's folder: its results are shown with it",
+    )
 
 
 def _not_ours(what: str) -> FormatError:
     return FormatError(
-        f"{what}; that is neither a compiled program, nor tuned parameters, nor a MACE model",
+        f"{what}; that is neither a compiled program, nor tuned parameters, nor a MACE or ONNX model",
         offset=0,
         hint="give mace_cl_compiled_program.bin, a tuned parameter file, a MACE .pb,"
         " a bundle folder or its manifest.json",

@@ -10,6 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from droidmace.report.text import printable
+
 
 class FactLike(Protocol):
     """A labelled value."""
@@ -97,11 +99,6 @@ def inspection_view(inspection: InspectionLike) -> RenderableType:
         _table(section) for section in inspection.sections if section.rows and not section.detail
     ]
     return Group(*parts)
-
-
-def printable(text: str) -> str:
-    """The text with everything that is not a visible character (or a blank) escaped."""
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def _facts(facts: Sequence[FactLike]) -> Table:

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from droidmace.report.text import printable
 from droidmace.results import Accuracy, RunTimes, Spread, TuneFailure, TuneResult, Verdict
 
 _COLOURS = {
@@ -97,8 +98,8 @@ def result_view(result: TuneResult) -> RenderableType:
     lines.append(Text.assemble("verdict: ", (result.verdict.value, _COLOURS[result.verdict])))
     lines.append(
         Text(
-            f"pushed: {result.pushed_bytes} bytes, of which model: "
-            f"{result.pushed_model_bytes} bytes"
+            f"pushed: {result.pushed_bytes:,} bytes, of which model: "
+            f"{result.pushed_model_bytes:,} bytes"
         )
     )
     if result.bundle:
@@ -155,8 +156,10 @@ def summary_view(outcomes: Sequence[TuneResult | TuneFailure]) -> RenderableType
 def failure_view(failure: TuneFailure) -> RenderableType:
     """One phone's error: what, where, its own last lines, the fix."""
     where = f" {failure.where}:" if failure.where not in (None, failure.serial) else ""
-    lines = [Text.assemble((f"{failure.serial}:", "bold red"), f"{where} {failure.message}")]
-    lines += [Text(f"  │ {line}") for line in (failure.details or "").splitlines()[-10:]]
+    lines = [
+        Text.assemble((f"{failure.serial}:", "bold red"), printable(f"{where} {failure.message}"))
+    ]
+    lines += [Text(f"  │ {printable(line)}") for line in (failure.details or "").splitlines()[-10:]]
     if failure.hint:
-        lines.append(Text(f"  fix: {failure.hint}"))
+        lines.append(Text(f"  fix: {printable(failure.hint)}"))
     return Group(*lines)

@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from droidmace.errors import FormatError
 from droidmace.results import Accuracy
 
 NO_LABEL = -1
 """The label of a row that holds NaN or infinity: never right, never in agreement."""
-
-
-def decode_outputs(blobs: Sequence[bytes], classes: int) -> NDArray[np.float32]:
-    """Output files of ``mace_run`` (raw little-endian float32) as an array (n, classes).
-
-    Raises ``FormatError`` for one of another size.
-    """
-    for number, blob in enumerate(blobs):
-        if len(blob) != 4 * classes:
-            raise FormatError(
-                f"output {number} has {len(blob)} bytes instead of {4 * classes}",
-                offset=min(len(blob), 4 * classes),
-            )
-    return np.frombuffer(b"".join(blobs), dtype="<f4").reshape(-1, classes).astype(np.float32)
-
-
-def nonfinite_rows(outputs: NDArray[Any]) -> int:
-    """How many rows of ``outputs`` (n, classes) hold NaN or infinity."""
-    return int((~np.isfinite(outputs)).any(axis=1).sum())
 
 
 def top1_labels(outputs: NDArray[Any]) -> NDArray[np.int64]:

@@ -59,7 +59,7 @@ def convert_deployment(
     ``ConfigError``, ``ModelError``, ``MissingExtraError``, and ``InputError`` when a file cannot
     be written.
     """
-    deployment = load_deployment(config)
+    deployment = load_deployment(config, check_files=False)
     models = _chosen(deployment, model_name)
     for model in models:
         _check_source(model, deployment.path)

@@ -8,7 +8,7 @@ from pathlib import Path
 from droidmace.config import Deployment, ModelConfig, TensorSpec
 from droidmace.errors import ConfigError, FormatError, InputError
 from droidmace.files import sha256_of_file
-from droidmace.formats.netdef import InputOutputInfo, NetDef, check_weights, parse_model
+from droidmace.formats.netdef import InputOutputInfo, NetDef, check_all_weights, parse_model
 
 MAX_GRAPH_BYTES = 256 << 20
 _GPU = 2
@@ -87,19 +87,10 @@ def _check_graph(model: ModelConfig, graph: Path, data: Path) -> None:
             where=str(graph),
             hint="convert it again with 'droidmace convert'",
         ) from error
-    data_bytes = data.stat().st_size
-    for net in parsed.nets:
-        for tensor in net.tensors:
-            try:
-                check_weights(net, data_bytes, tensor)
-            except FormatError as error:
-                raise FormatError(error.message, where=str(data), hint=error.hint) from error
-    if not any(_runs_on_gpu(net) for net in parsed.nets):
-        raise ConfigError(
-            "the model was converted for the CPU: it has no OpenCL kernels to tune",
-            where=str(graph),
-            hint="set runtime to gpu in the deployment file and run 'droidmace convert'",
-        )
+    try:
+        check_all_weights(parsed, data.stat().st_size)
+    except FormatError as error:
+        raise FormatError(error.message, where=str(data), hint=error.hint) from error
     inputs = [info for net in parsed.nets for info in net.input_infos]
     outputs = [info for net in parsed.nets for info in net.output_infos]
     _check_tensors("input", model.inputs, inputs, graph)

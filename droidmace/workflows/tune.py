@@ -87,6 +87,24 @@ def tune(request: TuneRequest, on_note: NoteCallback) -> TuneResult:
     return _Story(request, on_note).tell()
 
 
+def check_request(request: TuneRequest) -> tuple[ModelFiles, Samples]:
+    """Refuse what no phone is needed to refuse; return what will travel.
+
+    Raises ``ConfigError`` and ``FormatError``.
+    """
+    if "gpu" not in request.model.runtime:
+        raise ConfigError(
+            f"models.{request.model_name}.runtime is {request.model.runtime}: there are no "
+            "OpenCL kernels to tune",
+            where=str(request.deployment.path),
+            hint="set runtime to gpu, or cpu+gpu, and convert the model again",
+        )
+    return (
+        find_model_files(request.deployment, request.model),
+        load_samples(request.deployment, request.model, request.image_limit),
+    )
+
+
 class _Phase:
     """One phase: says that it began, moves on, and ended; names itself in what goes wrong."""
 
@@ -154,15 +172,7 @@ class _Story:
     def _plan(self) -> _Plan:
         """All that can be refused before anything is done to the phone."""
         request = self._request
-        if "gpu" not in request.model.runtime:
-            raise ConfigError(
-                f"models.{request.model_name}.runtime is {request.model.runtime}: there are no "
-                "OpenCL kernels to tune",
-                where=str(request.deployment.path),
-                hint="set runtime to gpu, or cpu+gpu, and convert the model again",
-            )
-        model_files = find_model_files(request.deployment, request.model)
-        samples = load_samples(request.deployment, request.model, request.image_limit)
+        model_files, samples = check_request(request)
         device = find_device(request.serial, request.adb_port)
         report = probe(device)
         binary = choose_binary(

@@ -27,7 +27,7 @@ from droidmace.bundle.writer import (
     write_bundle,
 )
 from droidmace.errors import FormatError, InputError
-from droidmace.results import DeviceInfo
+from droidmace.results import DeviceInfo, Verdict
 
 GRAPH = FileRecord("m.pb", "a" * 64, 10)
 PROVENANCE = Provenance(
@@ -46,7 +46,11 @@ PROVENANCE = Provenance(
         android_release="13",
     ),
 )
-RESULTS: dict[str, object] = dict.fromkeys(REQUIRED_RESULTS, 1) | {"raw": [1.5, 2.5], "serial": "é"}
+RESULTS: dict[str, object] = dict.fromkeys(REQUIRED_RESULTS, 1) | {
+    "raw": [1.5, 2.5],
+    "serial": "é",
+    "verdict": "ship",
+}
 CREATED = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
 PROGRAM = "m_compiled_opencl_kernel.SMG991.exynos2100.bin"
 PARAMETERS = "m_tuned_opencl_parameter.SMG991.exynos2100.bin"
@@ -272,6 +276,7 @@ MANIFEST = Manifest.from_json(
         results=dataclasses.replace(GRAPH, name="results.json"),
         created_utc="2026-01-02T03:04:05Z",
         droidmace_version="0",
+        verdict=Verdict.PARAMS_ONLY,
     ).to_json()
 )
 KEYS = [field.name for field in dataclasses.fields(Manifest)]
@@ -285,6 +290,28 @@ def test_manifest_with_any_value_is_read_or_refused(key: str, value: object) -> 
     except FormatError:
         return
     assert json.loads(read.to_json()) == document
+
+
+@pytest.mark.parametrize(
+    ("verdict", "kinds"),
+    [
+        ("ship", ["compiled_opencl_kernel", "tuned_opencl_parameter"]),
+        ("program-only", ["compiled_opencl_kernel"]),
+        ("params-only", ["tuned_opencl_parameter"]),
+        ("nothing", []),
+        ("reject", []),
+    ],
+)
+def test_manifest_names_what_is_worth_shipping(
+    tmp_path: Path, verdict: str, kinds: list[str]
+) -> None:
+    paths = write(tmp_path / "bundle", results=RESULTS | {"verdict": verdict})
+    named = json.loads(paths.manifest.read_text())["worth_shipping"]
+    assert len(named) == len(kinds)
+    for name, kind in zip(named, kinds, strict=True):
+        assert kind in name
+        assert (paths.folder / name).is_file()
+    assert read_bundle(paths.folder).manifest.verdict == verdict
 
 
 @given(st.binary(max_size=40))

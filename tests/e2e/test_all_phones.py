@@ -149,20 +149,20 @@ def test_a_closed_terminal_leaves_no_emulated_phone_behind(
         assert any("✓ push" in line for line in running.stdout)
         os.kill(running.pid, signal.SIGHUP)
         assert running.wait(timeout=60) == 129
-    assert manager.get_phone("tune-1").state is manager.PhoneState.STOPPED
-    manager.delete_phone("tune-1")
+    assert manager.get_phone("tune-adreno-1").state is manager.PhoneState.STOPPED
+    manager.delete_phone("tune-adreno-1")
 
 
 def test_a_second_call_takes_phones_of_its_own(
     start_phone: Callable[..., Phone], phone_lab: PhoneLab
 ) -> None:
-    start_phone("tune-1", "adreno", driver="intel")
+    start_phone("tune-adreno-1", "adreno", driver="intel")
     with _emulated(2, "adreno", "intel", None) as (serials, port):
         running = {phone.name: phone.serial for phone in manager.list_phones() if phone.pid}
-        assert serials == [running["tune-2"], running["tune-3"]]
+        assert serials == [running["tune-adreno-2"], running["tune-adreno-3"]]
         assert port == phone_lab.adb_port
-    assert manager.get_phone("tune-1").state is manager.PhoneState.RUNNING
-    assert manager.get_phone("tune-2").state is manager.PhoneState.STOPPED
+    assert manager.get_phone("tune-adreno-1").state is manager.PhoneState.RUNNING
+    assert manager.get_phone("tune-adreno-2").state is manager.PhoneState.STOPPED
 
 
 def test_when_the_second_phone_does_not_start_the_first_is_stopped(
@@ -171,14 +171,14 @@ def test_when_the_second_phone_does_not_start_the_first_is_stopped(
     start = manager.start_phone
 
     def only_the_first(name: str, *arguments: object, **options: object) -> Phone:
-        if name != "tune-1":
+        if name != "tune-adreno-1":
             raise EmulatorError("no room")
         return start(name, *arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(manager, "start_phone", only_the_first)
     with pytest.raises(EmulatorError, match="no room"), _emulated(2, "adreno", "intel", None):
         pass
-    assert manager.get_phone("tune-1").state is manager.PhoneState.STOPPED
+    assert manager.get_phone("tune-adreno-1").state is manager.PhoneState.STOPPED
 
 
 def wait_until_running(lab: PhoneLab, phone: Phone) -> None:
@@ -197,4 +197,4 @@ def test_emulate_starts_tunes_and_stops(
     assert read_bundle(Path(done.document["bundle"])).results["serial"] == done.document["serial"]
     listed = json.loads(droidmace("phone", "list", "--json").stdout)
     states = {phone["name"]: phone["state"] for phone in listed}
-    assert states["tune-1"] == "stopped"
+    assert states["tune-adreno-1"] == "stopped"

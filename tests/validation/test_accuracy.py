@@ -8,14 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from droidmace.errors import FormatError, MissingExtraError, ModelError
+from droidmace.errors import MissingExtraError, ModelError
 from droidmace.results import Accuracy
 from droidmace.validation.accuracy import (
     NO_LABEL,
     agreement,
     compare,
-    decode_outputs,
-    nonfinite_rows,
     top1_labels,
 )
 from droidmace.validation.reference import reference_outputs
@@ -41,7 +39,6 @@ def test_compare_what_there_is() -> None:
 def test_rows_that_are_not_finite_are_wrong_and_never_agree(poison: float) -> None:
     bad = RIGHT.copy()
     bad[3, 0] = poison
-    assert nonfinite_rows(bad) == 1
     assert top1_labels(bad).tolist() == [0, 1, 2, NO_LABEL]
     found = compare(LABELS, reference=bad, tuned=bad)
     assert (found.reference, found.tuned, found.agreement) == (0.75, 0.75, 0.75)
@@ -56,13 +53,6 @@ def test_runs_over_other_samples_are_not_compared() -> None:
         agreement(LABELS, LABELS[:3])
     with pytest.raises(ValueError, match="classes"):
         top1_labels(np.zeros(4))
-
-
-def test_decode_outputs() -> None:
-    blobs = [row.astype("<f4").tobytes() for row in RIGHT]
-    np.testing.assert_array_equal(decode_outputs(blobs, 3), RIGHT)
-    with pytest.raises(FormatError, match="output 4 has 8 bytes instead of 12"):
-        decode_outputs([*blobs, bytes(8)], 3)
 
 
 class TestReference:

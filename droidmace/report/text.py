@@ -1,0 +1,11 @@
+"""Texts from files and devices, made safe to print."""
+
+from __future__ import annotations
+
+
+def printable(text: str) -> str:
+    """The text with everything that is not a visible character (or a blank) escaped.
+
+    What a file or a device says may hold sequences that a terminal obeys.
+    """
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
