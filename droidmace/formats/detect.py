@@ -130,7 +130,7 @@ def _json_error(data: bytes) -> FormatError:
 
 def _not_ours(what: str) -> FormatError:
     return FormatError(
-        f"{what}; that is neither a compiled program, nor tuned parameters, nor a MACE or ONNX model",
+        f"{what}; that is neither a compiled program, nor tuned parameters, nor a model",
         offset=0,
         hint="give mace_cl_compiled_program.bin, a tuned parameter file, a MACE .pb,"
         " a bundle folder or its manifest.json",
