@@ -9,6 +9,7 @@ __kernel void batch_norm(GWS3 __read_only image2d_t input,
                          __read_only image2d_t variance,
                          __private const float epsilon,
 #endif
+                         __private const int channels,
                          __private const float max_limit,
                          __private const float coefficient,
                          __write_only image2d_t output) {
@@ -23,5 +24,6 @@ __kernel void batch_norm(GWS3 __read_only image2d_t input,
   shift -= READ(mean, block, 0) * factor;
 #endif
   const DATA4 value = mad(READ(input, x, row), factor, shift);
-  WRITE(output, x, row, activate(value, max_limit, coefficient));
+  WRITE(output, x, row,
+        first_lanes(activate(value, max_limit, coefficient), channels - block * 4));
 }

@@ -7,8 +7,9 @@
 //
 // Tensors live in RGBA images, four channels to a pixel. An activation of shape NHWC is
 // ceil(C/4)*W pixels wide and N*H high; pixel (block*W + w, n*H + h) holds channels
-// 4*block .. 4*block+3. Lanes beyond C are zero in images made from buffers and undefined
-// in images that kernels wrote: readers must not let them reach a result.
+// 4*block .. 4*block+3. Lanes beyond C are zero in images made from buffers, and finite but
+// otherwise undefined in images that kernels wrote: readers weigh them by zero or leave them
+// out, writers whose arithmetic may end in infinities there call first_lanes.
 //
 // Global sizes are rounded up to multiples of the local size, so each kernel takes the exact
 // sizes as its first arguments and leaves the surplus work-items idle.
@@ -42,6 +43,14 @@
   out = mad((DATA4)((in).y), w1, out);        \
   out = mad((DATA4)((in).z), w2, out);        \
   out = mad((DATA4)((in).w), w3, out);
+
+// `value` with zeros from lane `count` on.
+inline DATA4 first_lanes(DATA4 value, int count) {
+  if (count < 4) value.w = 0;
+  if (count < 3) value.z = 0;
+  if (count < 2) value.y = 0;
+  return value;
+}
 
 inline DATA4 activate(DATA4 x, float max_limit, float coefficient) {
 #if defined(USE_RELU)

@@ -17,6 +17,7 @@ __kernel void eltwise(GWS3 __read_only image2d_t input0,
 #endif
                       __private const int height,
                       __private const int width,
+                      __private const int channels,
 #ifdef COEFF_SUM
                       __private const float coeff0,
                       __private const float coeff1,
@@ -75,5 +76,5 @@ __kernel void eltwise(GWS3 __read_only image2d_t input0,
 #elif ELTWISE_TYPE == 12
   const DATA4 value = clamp(first, (DATA4)(coeff0), (DATA4)(coeff1));
 #endif
-  WRITE(output, x, row, value);
+  WRITE(output, x, row, first_lanes(value, channels - block * 4));
 }

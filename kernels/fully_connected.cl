@@ -24,15 +24,9 @@ __kernel void fully_connected_width(GWS2 __read_only image2d_t input,
   DATA4 out = BIAS_AT(block);
   int column = 0;
   for (int in_block = 0; in_block < in_blocks; ++in_block) {
-    const int count = in_channels - in_block * 4;
     for (int h = 0; h < in_height; ++h) {
       for (int w = 0; w < in_width; ++w, ++column) {
-        DATA4 in = READ(input, in_block * in_width + w, batch * in_height + h);
-        if (count < 4) {
-          in.w = 0;
-          if (count < 3) in.z = 0;
-          if (count < 2) in.y = 0;
-        }
+        const DATA4 in = READ(input, in_block * in_width + w, batch * in_height + h);
         out.x += dot(in, READ(weight, column, row0));
         out.y += dot(in, READ(weight, column, row1));
         out.z += dot(in, READ(weight, column, row2));

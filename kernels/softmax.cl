@@ -32,8 +32,9 @@ __kernel void softmax(GWS3 __read_only image2d_t input,
 
   const DATA4 shifted = READ(input, block * gws1 + w, row) - (DATA4)(largest);
 #ifdef USE_LOG
-  WRITE(output, block * gws1 + w, row, shifted - (DATA4)(log(sum)));
+  const DATA4 value = shifted - (DATA4)(log(sum));
 #else
-  WRITE(output, block * gws1 + w, row, exp(shifted) / (DATA4)(sum));
+  const DATA4 value = exp(shifted) / (DATA4)(sum);
 #endif
+  WRITE(output, block * gws1 + w, row, first_lanes(value, channels - block * 4));
 }

@@ -114,7 +114,7 @@ class Eltwise(GpuOp):
             options.append("-DSWAPPED")
         if self.coefficients:
             options.append("-DCOEFF_SUM")
-        _, height, width, _ = nhwc(output.shape)
+        _, *sizes = nhwc(output.shape)
         return [
             self.gpu.bind(
                 "eltwise",
@@ -123,8 +123,7 @@ class Eltwise(GpuOp):
                 arguments=(
                     operands[0].image,
                     *second,
-                    height,
-                    width,
+                    *sizes,
                     *self.coefficients,
                     output.image,
                 ),
@@ -202,6 +201,7 @@ class BatchNorm(GpuOp):
                     inputs[0].image,
                     *self.constants,
                     *epsilon,
+                    nhwc(output.shape)[3],
                     *self.activation.arguments,
                     output.image,
                 ),
