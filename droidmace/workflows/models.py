@@ -91,6 +91,12 @@ def _check_graph(model: ModelConfig, graph: Path, data: Path) -> None:
         check_all_weights(parsed, data.stat().st_size)
     except FormatError as error:
         raise FormatError(error.message, where=str(data), hint=error.hint) from error
+    if not any(_runs_on_gpu(net) for net in parsed.nets):
+        raise ConfigError(
+            "the model was converted for the CPU: it has no OpenCL kernels to tune",
+            where=str(graph),
+            hint="set runtime to gpu in the deployment file and run 'droidmace convert'",
+        )
     inputs = [info for net in parsed.nets for info in net.input_infos]
     outputs = [info for net in parsed.nets for info in net.output_infos]
     _check_tensors("input", model.inputs, inputs, graph)
