@@ -90,6 +90,11 @@ def make_gpu(
     return Gpu(opened, programs, tuner, log, limit_kernel_time=limit_kernel_time)
 
 
+def with_parameters(gpu: Gpu, log: MaceLog, parameter_file: str) -> Gpu:
+    """The same device and its built programs, with other tuned parameters."""
+    return Gpu(gpu.device, gpu.programs, Tuner(log, {}, parameter_file), log)
+
+
 def run_both(
     made: Model, inputs: Mapping[str, Array], gpu: Gpu, log: MaceLog
 ) -> list[tuple[Array, Array]]:

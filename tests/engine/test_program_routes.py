@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engine_harness import DRIVERS, MALI, SAMPLES, Finished, Phone
+from engine_harness import DRIVERS, MALI, SAMPLES, Finished, LogReader, Phone
 
+from droidmace.engine.opencl.storage import FileStorage
 from droidmace.formats.compiled_program import CompiledProgram, StoredProgram
-from droidmace.formats.kvstore import KeyValueStore, KVPair
+from droidmace.formats.kvstore import Generation, KeyValueStore, KVPair
 from droidmace.formats.store_keys import PROGRAM_HASH_PREFIX
 
 _EXPECTED = np.fromfile(SAMPLES / "tiny_output_1x10.f32", "<f4")
@@ -112,6 +113,7 @@ def test_damaged_cache_is_reported_and_rebuilt(warm_phone: Phone) -> None:
         ({"device_name": "SomeGPU"}, "1", False),  # MACE has no name for it
         ({"platform_name": "Renamed"}, "1", True),  # same OpenCL platform version
         ({"platform_name": "Renamed"}, "0", False),
+        ({"platform_name": "Renamed"}, "7", False),
         ({"platform_version": "OpenCL 3.0 v1.r40p0"}, "1", False),
     ],
 )
@@ -188,6 +190,31 @@ def test_precompiled_file_of_another_gpu_is_taken(warm_phone: Phone) -> None:
     (warm_phone.folder / "shipped.bin").write_bytes(renamed.serialize())
     run = warm_phone.run("--round=0", "--opencl_binary_file=shipped.bin")
     assert set(run.routes().values()) == {"precompiled binary"}
+
+
+def test_precompiled_file_is_not_opened_beside_a_cache_of_this_platform(warm_phone: Phone) -> None:
+    """Another quirk: not even when that cache was cleared because of its GPU."""
+    shutil.copy(warm_phone.cache, warm_phone.folder / "shipped.bin")
+    warm_phone.claim(MALI | {"device_name": "Mali-G99"})
+    run = warm_phone.run("--round=0", "--opencl_binary_file=shipped.bin")
+    assert set(run.routes().values()) == {"source"}
+
+
+def test_storage_takes_the_first_of_equal_keys(log_reader: LogReader, tmp_path: Path) -> None:
+    path = tmp_path / "store.bin"
+    pairs = [KVPair("key", b"first"), KVPair("key", b"second")]
+    path.write_bytes(KeyValueStore.build(pairs).serialize())
+    storage = FileStorage(str(path), log_reader.log)
+    assert storage.load()
+    assert storage.find("key") == b"first"
+
+
+def test_storage_refuses_the_legacy_layout(log_reader: LogReader, tmp_path: Path) -> None:
+    path = tmp_path / "store.bin"
+    store = KeyValueStore.build([KVPair("key", b"value")], Generation.LEGACY)
+    path.write_bytes(store.serialize())
+    assert not FileStorage(str(path), log_reader.log).load()
+    assert f"CRC32 value of {path} is invalid" in log_reader.text
 
 
 def test_without_a_precompiled_file_vlog_says_so(used_phones: UsedPhones) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from engine_harness import SAMPLES, AbortedError, Finished, LogReader, Phone
-from engine_models import Array, make_gpu, model, op
+from engine_harness import DRIVERS, SAMPLES, AbortedError, Finished, LogReader, Phone
+from engine_models import Array, make_gpu, model, op, with_parameters
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,8 +19,10 @@ from droidmace.engine.gpu_net import GpuNet
 from droidmace.engine.model import Model
 from droidmace.engine.opencl import local_size
 from droidmace.engine.opencl.local_size import Limits
+from droidmace.engine.opencl.runtime import Gpu
 from droidmace.engine.tuner import Tuner
 from droidmace.errors import EngineError
+from droidmace.formats.kvstore import Generation
 from droidmace.formats.netdef import Argument, parse_model, serialize_model
 from droidmace.formats.tuned_parameters import TunedParameters
 
@@ -155,9 +158,19 @@ def _parameter_file(folder: Path, key: str, values: tuple[int, ...]) -> str:
     return str(path)
 
 
+@pytest.fixture(scope="module")
+def untuned(
+    opencl_devices: dict[str, object], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Gpu]]:
+    """Per driver a device without tuned parameters, so that its programs are built once."""
+    reader = LogReader(tmp_path_factory.mktemp("log") / "log.txt")
+    yield {name: make_gpu(opencl_devices[name], reader.log) for name in DRIVERS}
+    reader.close()
+
+
 @pytest.mark.parametrize("values", [(2, 1, 4, 8), (1, 5, 2, 6), (2, 5, 24, 24), (1, 1, 1, 1)])
 def test_blocks_cover_everything_once(
-    opencl_devices: dict[str, object],
+    untuned: dict[str, Gpu],
     driver: str,
     log_reader: LogReader,
     tmp_path: Path,
@@ -167,10 +180,9 @@ def test_blocks_cover_everything_once(
     rng = np.random.default_rng(1)
     made, key = _conv_model(rng)
     x = {"x": _image(rng)}
-    device = opencl_devices[driver]
-    whole = GpuNet(made, make_gpu(device, log_reader.log)).run(x)["y"]
+    whole = GpuNet(made, untuned[driver]).run(x)["y"]
     path = _parameter_file(tmp_path, key, values)
-    gpu = make_gpu(device, log_reader.log, parameter_file=path)
+    gpu = with_parameters(untuned[driver], log_reader.log, path)
     sliced = GpuNet(made, gpu).run(x)["y"]
     np.testing.assert_array_equal(sliced, whole)
 
@@ -237,14 +249,14 @@ def test_kernel_time_is_limited_by_environment_or_model(
 
 
 def test_queue_window_is_read_and_harmless(
-    opencl_devices: dict[str, object], driver: str, log_reader: LogReader, tmp_path: Path
+    untuned: dict[str, Gpu], driver: str, log_reader: LogReader, tmp_path: Path
 ) -> None:
     rng = np.random.default_rng(1)
     made, _ = _conv_model(rng)
     x = {"x": _image(rng)}
-    device = opencl_devices[driver]
-    whole = GpuNet(made, make_gpu(device, log_reader.log)).run(x)["y"]
-    gpu = make_gpu(device, log_reader.log, parameter_file=_parameter_file(tmp_path, _WINDOW, (1,)))
+    whole = GpuNet(made, untuned[driver]).run(x)["y"]
+    path = _parameter_file(tmp_path, _WINDOW, (1,))
+    gpu = with_parameters(untuned[driver], log_reader.log, path)
     assert gpu.tuner.queue_window_size == 1
     np.testing.assert_array_equal(GpuNet(made, gpu).run(x)["y"], whole)
 
@@ -340,7 +352,7 @@ def test_parameters_are_written_in_place(log_reader: LogReader, tmp_path: Path) 
 
 @pytest.mark.parametrize("values", [(1, 1, 0xFFFFFFFF, 1), (0xFFFFFFFF, 0xFFFFFFFF, 1, 0)])
 def test_absurd_parameters_are_refused_at_the_first_command(
-    opencl_devices: dict[str, object],
+    untuned: dict[str, Gpu],
     driver: str,
     log_reader: LogReader,
     tmp_path: Path,
@@ -350,7 +362,25 @@ def test_absurd_parameters_are_refused_at_the_first_command(
     rng = np.random.default_rng(1)
     made, key = _conv_model(rng)
     path = _parameter_file(tmp_path, key, values)
-    net = GpuNet(made, make_gpu(opencl_devices[driver], log_reader.log, parameter_file=path))
+    net = GpuNet(made, with_parameters(untuned[driver], log_reader.log, path))
     with pytest.raises(EngineError, match="Out of resources"):
         net.run({"x": _image(rng)})
     assert "error: CL_INVALID_WORK_GROUP_SIZE\n" in log_reader.text
+
+
+def test_a_tuning_run_keeps_its_own_window(log_reader: LogReader, tmp_path: Path) -> None:
+    """The file's does not replace the environment's, and neither slows the search down."""
+    path = _parameter_file(tmp_path, _WINDOW, (5,))
+    environ = {"MACE_TUNING": "1", _WINDOW: "8"}
+    tuner = Tuner(log_reader.log, environ, path)
+    assert tuner.known(_WINDOW) == (8,)
+    assert tuner.queue_window_size == 0
+    assert Tuner(log_reader.log, {_WINDOW: "8"}, path).queue_window_size == 5
+
+
+def test_legacy_parameters_are_refused(log_reader: LogReader, tmp_path: Path) -> None:
+    path = tmp_path / "legacy.bin"
+    store = TunedParameters.build({"key": (1, 1, 1, 0)}, Generation.LEGACY)
+    path.write_bytes(store.serialize())
+    assert Tuner(log_reader.log, {}, str(path)).known("key") is None
+    assert f"CRC value of {path}is invalid" in log_reader.text
