@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from droidmace.report.text import printable
 from droidmace.results import Accuracy, RunTimes, Spread, TuneFailure, TuneResult, Verdict
 
+_INDENT = (0, 0, 0, 2)
 _COLOURS = {
     Verdict.SHIP: "bold green",
     Verdict.PARAMS_ONLY: "green",
@@ -91,10 +93,11 @@ def result_view(result: TuneResult) -> RenderableType:
     )
     _accuracy_rows(table, result.accuracy)
     lines: list[RenderableType] = [table]
-    for reason in result.reasons:
-        lines.append(Text(f"  {reason}"))
-    for warning in result.warnings:
-        lines.append(Text.assemble(("  warning: ", "yellow"), warning))
+    lines += [Padding(Text(reason), _INDENT) for reason in result.reasons]
+    lines += [
+        Padding(Text.assemble(("warning: ", "yellow"), printable(warning)), _INDENT)
+        for warning in result.warnings
+    ]
     lines.append(Text.assemble("verdict: ", (result.verdict.value, _COLOURS[result.verdict])))
     lines.append(
         Text(
