@@ -22,30 +22,29 @@ from droidmace.config import Deployment, ModelConfig, TuneConfig
 from droidmace.devices import preflight
 from droidmace.devices.adb import AdbDevice
 from droidmace.devices.base import Device
-from droidmace.devices.filesync import SyncReport, remote_hashes, sync_files
+from droidmace.devices.filesync import remote_hashes
 from droidmace.devices.lock import DeviceLock
 from droidmace.devices.probe import ProbeReport, probe
 from droidmace.devices.select import find_device
 from droidmace.errors import ConfigError, DroidmaceError, PreflightError
-from droidmace.macerun.invocation import Invocation, formatted_name
+from droidmace.macerun.invocation import Invocation
 from droidmace.macerun.session import DEFAULT_ROOT, MaceRunSession
 from droidmace.results import MaceRunResult, PhaseNote, TuneResult
 from droidmace.tuning.statistics import PairedRatio, paired_ratio
 from droidmace.tuning.verdict import Evidence, judge
-from droidmace.workflows.answers import Answers, compare_answers, sample_suffixes
+from droidmace.workflows.answers import Answers, compare_answers
 from droidmace.workflows.artefacts import Artefacts, pull_artefacts
 from droidmace.workflows.binaries import Binary, choose_binary
 from droidmace.workflows.measure import (
     Layout,
     Load,
     Measurer,
-    Progress,
     base_invocation,
     batch_invocation,
-    make_folders,
 )
 from droidmace.workflows.models import ModelFiles, find_model_files
 from droidmace.workflows.samples import Samples, load_samples
+from droidmace.workflows.staging import push
 
 NoteCallback = Callable[[PhaseNote], None]
 
@@ -233,10 +232,18 @@ class _Story:
         session = MaceRunSession(device, layout.root)
         measurer = Measurer(device, session, layout, plan.base, request.settings)
         with self._phase("push") as phase:
-            pushed, pushed_model_bytes = self._push(plan, phase.progress)
+            pushed = push(
+                device,
+                layout,
+                plan.binary,
+                request.model,
+                plan.model_files,
+                plan.samples,
+                phase.progress,
+            )
             phase.summary = (
-                f"{pushed.pushed_bytes:,} bytes (model: {pushed_model_bytes:,}), "
-                f"{len(pushed.kept_files)} files were there already"
+                f"{pushed.bytes:,} bytes (model: {pushed.model_bytes:,}), "
+                f"{pushed.kept_files} files were there already"
             )
         with self._phase("baseline") as phase:
             baseline = measurer.baseline()
@@ -244,109 +251,75 @@ class _Story:
         with self._phase("tune") as phase:
             tuning = measurer.tune(phase.progress)
             phase.summary = f"{len(tuning.tuned)} kernels in {tuning.wall_s:.1f} s"
-        with tempfile.TemporaryDirectory(prefix="droidmace-") as folder:
-            with self._phase("pull") as phase:
-                artefacts = pull_artefacts(device, layout, Path(folder))
-                phase.summary = (
-                    f"{len(artefacts.program.programs)} programs, "
-                    f"{len(artefacts.parameters.entries)} tuned entries"
-                )
-            lock.check()
-            with self._phase("proof") as phase:
-                artefacts.put_back(device, layout)
-                load = measurer.load_fresh()
-                measurer.program_usable = load.survives
-                proved = measurer.prove_parameters(load, tuning.tuned)
-                phase.summary = f"{load.why_not or _programs(load.result)}, {proved} kernels tuned"
-            with self._phase("startup") as phase:
-                cold, warm = measurer.startup_pairs(phase.progress)
-                startup = paired_ratio(
-                    [run.first_result_ms for run in cold], [run.first_result_ms for run in warm]
-                )
-                phase.summary = f"warm/cold x {startup.median:.3f}"
-            with self._phase("latency") as phase:
-                untuned_ms, tuned_ms = measurer.latency_pairs(phase.progress)
-                latency = paired_ratio(untuned_ms, tuned_ms)
-                phase.summary = f"tuned/untuned x {latency.median:.3f}"
-            with self._phase("accuracy") as phase:
-                answers = compare_answers(
-                    device, measurer, layout, request.model, plan.samples, phase.progress
-                )
-                phase.summary = answers.summary
-                if measurer.program_usable:
-                    artefacts.check_unchanged(device, layout)
-            lock.check()
-            judgement = judge(_evidence(load, startup, latency, answers))
-            result = TuneResult(
-                device=dataclasses.replace(
-                    plan.report.info(),
-                    abi=plan.binary.abi,
-                    gpu=artefacts.program.device_name or plan.report.gpu,
-                ),
-                model=request.model_name,
-                verdict=judgement.verdict,
-                reasons=judgement.reasons,
-                cold=tuple(cold),
-                warm=tuple(warm),
-                untuned_run_ms=tuple(untuned_ms),
-                tuned_run_ms=tuple(tuned_ms),
-                latency_ratio=_as_tuple(latency),
-                startup_ratio=_as_tuple(startup),
-                accuracy=answers.accuracy,
-                programs=len(artefacts.program.programs),
-                programs_from_cache=len(load.result.programs.cache) if load.result else 0,
-                tuned_entries=len(artefacts.parameters.entries),
-                kernels_proved=proved,
-                tuning_s=tuning.wall_s,
-                wall_s=time.monotonic() - self._began_s,
-                pushed_bytes=pushed.pushed_bytes,
-                pushed_model_bytes=pushed_model_bytes,
-                mace_version=tuning.mace_version,
-                platform_info=artefacts.program.platform_info,
-                rounds=request.settings.rounds,
-                warnings=(*self._warnings, *answers.warnings),
+        # A folder of its own for what comes in: nothing is kept of a run that fails.
+        with (
+            self._phase("pull") as phase,
+            tempfile.TemporaryDirectory(prefix="droidmace-") as folder,
+        ):
+            artefacts = pull_artefacts(device, layout, Path(folder))
+            phase.summary = (
+                f"{len(artefacts.program.programs)} programs, "
+                f"{len(artefacts.parameters.entries)} tuned entries"
             )
-            with self._phase("bundle") as phase:
-                result = self._write(result, plan, artefacts)
-                phase.summary = str(result.bundle)
-        return result
-
-    def _push(self, plan: _Plan, progress: Progress) -> tuple[SyncReport, int]:
-        """Bring what the phone lacks; the report, and how many bytes of it are the model."""
-        device, layout, samples = plan.device, plan.layout, plan.samples
-        binary, model_files = plan.binary, plan.model_files
-        model = {
-            posixpath.relpath(layout.graph, layout.root): model_files.graph,
-            posixpath.relpath(layout.weights, layout.root): model_files.data,
-        }
-        files: dict[str, Path | bytes] = dict(model)
-        executables = []
-        if binary.local is not None:
-            files["mace_run"] = binary.local
-            executables.append("mace_run")
-        # The names of libraries come from the host's own folder.
-        files.update({library.name: library for library in binary.libraries})
-        by_name = {
-            formatted_name(tensor.name): tensor.name for tensor in self._request.model.inputs
-        }
-        input_prefix = posixpath.relpath(layout.input_prefix, layout.root)
-        dataset = posixpath.relpath(layout.dataset(samples.digest), layout.root)
-        for file_name, name in by_name.items():
-            files[f"{input_prefix}_{file_name}"] = samples.inputs[0][name]
-            for suffix, sample in zip(
-                sample_suffixes(len(samples.inputs)), samples.inputs, strict=True
-            ):
-                files[f"{dataset}/{file_name}{suffix}"] = sample[name]
-
-        def sent(done: int, total: int) -> None:
-            progress("bytes", done, total)
-
-        report = sync_files(device, files, layout.root, executables=executables, progress=sent)
-        model_bytes = sum(
-            path.stat().st_size for name, path in model.items() if name in report.pushed_files
+        lock.check()
+        with self._phase("proof") as phase:
+            artefacts.put_back(device, layout)
+            load = measurer.load_fresh()
+            measurer.program_usable = load.survives
+            proved = measurer.prove_parameters(load, tuning.tuned)
+            phase.summary = f"{load.why_not or _programs(load.result)}, {proved} kernels tuned"
+        with self._phase("startup") as phase:
+            cold, warm = measurer.startup_pairs(phase.progress)
+            startup = paired_ratio(
+                [run.first_result_ms for run in cold], [run.first_result_ms for run in warm]
+            )
+            phase.summary = f"warm/cold x {startup.median:.3f}"
+        with self._phase("latency") as phase:
+            untuned_ms, tuned_ms = measurer.latency_pairs(phase.progress)
+            latency = paired_ratio(untuned_ms, tuned_ms)
+            phase.summary = f"tuned/untuned x {latency.median:.3f}"
+        with self._phase("accuracy") as phase:
+            answers = compare_answers(
+                device, measurer, layout, request.model, plan.samples, phase.progress
+            )
+            phase.summary = answers.summary
+            if measurer.program_usable:
+                artefacts.check_unchanged(device, layout)
+        lock.check()
+        judgement = judge(_evidence(load, startup, latency, answers))
+        result = TuneResult(
+            device=dataclasses.replace(
+                plan.report.info(),
+                abi=plan.binary.abi,
+                gpu=artefacts.program.device_name or plan.report.gpu,
+            ),
+            model=request.model_name,
+            verdict=judgement.verdict,
+            reasons=judgement.reasons,
+            cold=tuple(cold),
+            warm=tuple(warm),
+            untuned_run_ms=tuple(untuned_ms),
+            tuned_run_ms=tuple(tuned_ms),
+            latency_ratio=_as_tuple(latency),
+            startup_ratio=_as_tuple(startup),
+            accuracy=answers.accuracy,
+            programs=len(artefacts.program.programs),
+            programs_from_cache=len(load.result.programs.cache) if load.result else 0,
+            tuned_entries=len(artefacts.parameters.entries),
+            kernels_proved=proved,
+            tuning_s=tuning.wall_s,
+            wall_s=time.monotonic() - self._began_s,
+            pushed_bytes=pushed.bytes,
+            pushed_model_bytes=pushed.model_bytes,
+            mace_version=tuning.mace_version,
+            platform_info=artefacts.program.platform_info,
+            rounds=request.settings.rounds,
+            warnings=(*self._warnings, *answers.warnings),
         )
-        make_folders(device, layout.storage("shipped"))
-        return report, model_bytes
+        with self._phase("bundle") as phase:
+            result = self._write(result, plan, artefacts)
+            phase.summary = str(result.bundle)
+        return result
 
     def _write(self, result: TuneResult, plan: _Plan, artefacts: Artefacts) -> TuneResult:
         """Write the bundle.

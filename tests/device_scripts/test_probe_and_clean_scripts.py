@@ -19,7 +19,7 @@ SCRIPTS = sorted(device_scripts_dir().glob("*.sh"))
 def test_parses_in(shell, script):
     program = shutil.which(shell)
     if program is None:
-        pytest.skip(f"{shell} is not installed")
+        pytest.fail(f"{shell} is not installed: make test installs it")
     result = subprocess.run(
         [program, "-n", str(script)], capture_output=True, text=True, check=False
     )

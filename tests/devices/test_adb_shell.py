@@ -57,7 +57,7 @@ def test_a_packet_as_the_daemon_sends_it():
 def test_the_wrapper_is_transparent(shell, mode, command, code, output):
     program = shutil.which(shell)
     if program is None:
-        pytest.skip(f"{shell} is not installed")
+        pytest.fail(f"{shell} is not installed: make test installs it")
     with subprocess.Popen(
         [program, "-c", wrap_command(command, "TOKEN", mode=mode)],
         stdin=subprocess.PIPE,
@@ -77,7 +77,7 @@ def test_the_wrapper_is_transparent(shell, mode, command, code, output):
 def test_the_end_of_input_stops_a_watched_command(shell, tmp_path):
     program = shutil.which(shell)
     if program is None:
-        pytest.skip(f"{shell} is not installed")
+        pytest.fail(f"{shell} is not installed: make test installs it")
     inner = f"echo up; sh -c 'sleep 71 & echo $! > {shlex.quote(str(tmp_path / 'pid'))}; wait'"
     with subprocess.Popen(
         [program, "-c", wrap_command(inner, "TOKEN", mode="watched")],

@@ -67,7 +67,7 @@ class TestServers:
     @pytest.mark.parametrize("program", [BUNDLED_ADB, Path(shutil.which("adb") or "/missing")])
     def test_starts_a_server_with_its_port(self, adb_environment, monkeypatch, tmp_path, program):
         if not program.exists():
-            pytest.skip("Debian's adb is not installed")
+            pytest.fail("Debian's adb is not installed: make test installs it")
         private = PrivateAdb(program, tmp_path)
         # The argument decides, whatever the environment says.
         assert not private.server.is_listening()
@@ -201,7 +201,7 @@ class TestFinding:
 def test_an_old_adb_server_does_as_well(make_bare_phone, tmp_path):
     program = shutil.which("adb")
     if program is None:
-        pytest.skip("Debian's adb is not installed")
+        pytest.fail("Debian's adb is not installed: make test installs it")
     old = PrivateAdb(Path(program), tmp_path)
     old.start()
     try:

@@ -1,0 +1,90 @@
+"""Bringing a phone what it lacks: program, libraries, model, samples."""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass
+from pathlib import Path
+
+from droidmace.config import ModelConfig
+from droidmace.devices.base import Device
+from droidmace.devices.filesync import sync_files
+from droidmace.macerun.invocation import formatted_name
+from droidmace.workflows.answers import sample_suffixes
+from droidmace.workflows.binaries import Binary
+from droidmace.workflows.measure import Layout, Progress, make_folders
+from droidmace.workflows.models import ModelFiles
+from droidmace.workflows.samples import Samples
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """How many bytes travelled, how many of them were the model's, and what was there already."""
+
+    bytes: int
+    model_bytes: int
+    kept_files: int
+
+
+def push(
+    device: Device,
+    layout: Layout,
+    binary: Binary,
+    model: ModelConfig,
+    model_files: ModelFiles,
+    samples: Samples,
+    progress: Progress,
+) -> Pushed:
+    """Make the phone hold all that the runs need; only what differs in content travels."""
+
+    def below_root(path: str) -> str:
+        return posixpath.relpath(path, layout.root)
+
+    model_paths = {
+        below_root(layout.graph): model_files.graph,
+        below_root(layout.weights): model_files.data,
+    }
+    files: dict[str, Path | bytes] = dict(model_paths)
+    executables = []
+    if binary.local is not None:
+        files["mace_run"] = binary.local
+        executables.append("mace_run")
+    # The names of libraries come from the host's own folder.
+    files.update({library.name: library for library in binary.libraries})
+    files.update(
+        _inputs(
+            model,
+            samples,
+            below_root(layout.input_prefix),
+            below_root(layout.dataset(samples.digest)),
+        )
+    )
+    report = sync_files(
+        device,
+        files,
+        layout.root,
+        executables=executables,
+        progress=lambda done, total: progress("bytes", done, total),
+    )
+    make_folders(device, layout.storage("shipped"))
+    return Pushed(
+        bytes=report.pushed_bytes,
+        model_bytes=sum(
+            path.stat().st_size for name, path in model_paths.items() if name in report.pushed_files
+        ),
+        kept_files=len(report.kept_files),
+    )
+
+
+def _inputs(
+    model: ModelConfig, samples: Samples, input_prefix: str, dataset: str
+) -> dict[str, bytes]:
+    """The input files of single runs (the first sample) and of batch runs (all of them)."""
+    files: dict[str, bytes] = {}
+    suffixes = sample_suffixes(len(samples.inputs))
+    for tensor in model.inputs:
+        file_name = formatted_name(tensor.name)
+        files[f"{input_prefix}_{file_name}"] = samples.inputs[0][tensor.name]
+        for suffix, sample in zip(suffixes, samples.inputs, strict=True):
+            files[f"{dataset}/{file_name}{suffix}"] = sample[tensor.name]
+    return files
