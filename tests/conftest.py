@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -57,6 +58,15 @@ class PhoneLab:
         result = self.shell(phone, command)
         assert result.returncode == 0, result
         return result.stdout.rstrip("\n")
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the commands under test, also where a shell started us in the background.
+
+    Such a shell has SIGINT ignored, and what is ignored stays so in every child.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
