@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # bubblewrap, mksh and toybox make the emulated phone; pocl is its second OpenCL driver;
-# adb is Debian's older client, against which the phone is tested as well.
+# adb is Debian's older client, against which the phone is tested as well; the dataset is what the
+# example's images were taken from.
 DEMO_PACKAGES := bubblewrap mksh toybox
-TEST_PACKAGES := $(DEMO_PACKAGES) pocl-opencl-icd adb
+TEST_PACKAGES := $(DEMO_PACKAGES) pocl-opencl-icd adb dataset-fashion-mnist
 
 .PHONY: help demo test check format clean packages-demo packages-test
 

@@ -92,7 +92,7 @@ def test_the_committed_images(script: ModuleType) -> None:
 
 def test_the_committed_images_are_the_first_of_the_test_set(script: ModuleType) -> None:
     if not script.DEBIAN_DATASET.is_dir():
-        pytest.skip("Debian's dataset-fashion-mnist is not installed")
+        pytest.fail("Debian's dataset-fashion-mnist is not installed: make test installs it")
     images, labels = script.load_split(script.DEBIAN_DATASET, "t10k")
     np.testing.assert_array_equal(script.read_idx(IMAGES), images[:1000])
     np.testing.assert_array_equal(script.read_idx(LABELS), labels[:1000])
