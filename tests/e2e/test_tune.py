@@ -43,7 +43,7 @@ def test_the_document_tells_what_was_found(tuned: Tuned) -> None:
     assert document["rounds"] == 5
 
 
-def test_the_bundle_holds_what_the_issue_of_a_bundle_is(tuned: Tuned) -> None:
+def test_the_bundle_holds_both_artefacts_and_what_was_found(tuned: Tuned) -> None:
     device = tuned.document["device"]
     tail = f"{device['device_name']}.{device['soc']}.bin"
     program = tuned.bundle / f"fashion_mnist_compiled_opencl_kernel.{tail}"
