@@ -28,7 +28,6 @@ _ABI_PROPERTIES = ("ro.product.cpu.abilist", "ro.product.cpu.abi", "ro.product.c
 _MAX_VALUE_CHARACTERS = 512
 _MAX_PLAUSIBLE_C = 200.0
 _MIN_PLAUSIBLE_C = -50.0
-_MAX_PART_CHARACTERS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +51,8 @@ class ThermalZone:
 class ProbeReport:
     """Everything that one look at a phone told. Unknown texts are empty, unknown numbers None.
 
-    ``device_name`` (model without blanks) and ``soc`` are MACE's words for its file names; put
-    them through :func:`file_name_part` before they become part of one.
+    ``device_name`` (model without blanks) and ``soc`` are MACE's words for its file names;
+    the bundle makes them safe for that.
     """
 
     serial: str
@@ -184,18 +183,6 @@ def parse_properties(text: str) -> dict[str, str]:
             properties[name] = "\n".join(lines)[:-1]
             name = None
     return properties
-
-
-def file_name_part(text: str) -> str:
-    """Make text from a device safe as part of a host file name.
-
-    Blanks go, as in MACE's own names; every character but ASCII letters, digits and ``._-+``
-    becomes ``_``; it does not start with a dot, and is never empty or longer than 64 characters.
-    """
-    name = re.sub(r"[^A-Za-z0-9._+-]", "_", "".join(text.split()))[:_MAX_PART_CHARACTERS]
-    if name.startswith("."):
-        name = "_" + name[1:]
-    return name or "unknown"
 
 
 def clean_text(text: str) -> str:

@@ -104,15 +104,6 @@ def find_device(serial: str | None = None, adb_port: int | None = None) -> AdbDe
     return AdbDevice(server, entry.serial)
 
 
-def usable_devices(adb_port: int | None = None) -> list[AdbDevice]:
-    """All phones that adb calls usable, for work on every one; may be empty."""
-    return [
-        AdbDevice(server, entry.serial)
-        for server, entry in _listed(find_servers(adb_port))
-        if entry.state == USABLE_STATE
-    ]
-
-
 def _listed(servers: Sequence[AdbServer]) -> list[tuple[AdbServer, ListedDevice]]:
     """Every device once; a usable listing wins over an unusable one of the same serial."""
     found: dict[str, tuple[AdbServer, ListedDevice]] = {}

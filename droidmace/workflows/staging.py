@@ -6,10 +6,9 @@ import posixpath
 from dataclasses import dataclass
 from pathlib import Path
 
-from droidmace.config import ModelConfig
 from droidmace.devices.base import Device
 from droidmace.devices.filesync import sync_files
-from droidmace.macerun.invocation import formatted_name
+from droidmace.macerun.invocation import Invocation, sample_file_name
 from droidmace.workflows.answers import sample_suffixes
 from droidmace.workflows.binaries import Binary
 from droidmace.workflows.measure import Layout, Progress, make_folders
@@ -30,12 +29,16 @@ def push(
     device: Device,
     layout: Layout,
     binary: Binary,
-    model: ModelConfig,
+    base: Invocation,
     model_files: ModelFiles,
     samples: Samples,
     progress: Progress,
 ) -> Pushed:
-    """Make the phone hold all that the runs need; only what differs in content travels."""
+    """Make the phone hold all that the runs need; only what differs in content travels.
+
+    ``base`` says where single runs look for their input (the first sample); batch runs find all
+    samples in the folder of the dataset.
+    """
 
     def below_root(path: str) -> str:
         return posixpath.relpath(path, layout.root)
@@ -51,14 +54,13 @@ def push(
         executables.append("mace_run")
     # The names of libraries come from the host's own folder.
     files.update({library.name: library for library in binary.libraries})
-    files.update(
-        _inputs(
-            model,
-            samples,
-            below_root(layout.input_prefix),
-            below_root(layout.dataset(samples.digest)),
-        )
-    )
+    for path, tensor in base.input_paths().items():
+        files[below_root(path)] = samples.inputs[0][tensor.name]
+    dataset = below_root(layout.dataset(samples.digest))
+    suffixes = sample_suffixes(len(samples.inputs))
+    for suffix, sample in zip(suffixes, samples.inputs, strict=True):
+        for tensor in base.inputs:
+            files[f"{dataset}/{sample_file_name(tensor, suffix)}"] = sample[tensor.name]
     report = sync_files(
         device,
         files,
@@ -74,17 +76,3 @@ def push(
         ),
         kept_files=len(report.kept_files),
     )
-
-
-def _inputs(
-    model: ModelConfig, samples: Samples, input_prefix: str, dataset: str
-) -> dict[str, bytes]:
-    """The input files of single runs (the first sample) and of batch runs (all of them)."""
-    files: dict[str, bytes] = {}
-    suffixes = sample_suffixes(len(samples.inputs))
-    for tensor in model.inputs:
-        file_name = formatted_name(tensor.name)
-        files[f"{input_prefix}_{file_name}"] = samples.inputs[0][tensor.name]
-        for suffix, sample in zip(suffixes, samples.inputs, strict=True):
-            files[f"{dataset}/{file_name}{suffix}"] = sample[tensor.name]
-    return files

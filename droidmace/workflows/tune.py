@@ -236,7 +236,7 @@ class _Story:
                 device,
                 layout,
                 plan.binary,
-                request.model,
+                plan.base,
                 plan.model_files,
                 plan.samples,
                 phase.progress,

@@ -339,6 +339,18 @@ def test_name_parts(text: str, expected: str) -> None:
     assert name_part(text) == expected
 
 
+@given(st.text(max_size=200))
+def test_name_parts_are_safe(text: str) -> None:
+    part = name_part(text)
+    assert part
+    assert len(part) <= 64
+    assert part.isascii()
+    assert not set(part) & set('/\\:*?"<>| \0\n')
+    assert not part.startswith(".")
+    assert Path(part).name == part
+    assert name_part(part) == part
+
+
 @given(st.text(), st.text(), st.text())
 def test_artefact_names_are_plain(model: str, device: str, soc: str) -> None:
     name = artefact_name("compiled_opencl_kernel", model, device, soc)

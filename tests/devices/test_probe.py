@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 
 import pytest
 from hypothesis import given
@@ -13,7 +12,6 @@ from droidmace.devices.probe import (
     Battery,
     ThermalZone,
     clean_text,
-    file_name_part,
     parse_probe,
     parse_properties,
 )
@@ -186,26 +184,6 @@ def test_properties_come_back(properties):
     properties = {key: value.replace("[", "(") for key, value in properties.items()}
     text = "".join(f"[{key}]: [{value}]\n" for key, value in properties.items())
     assert parse_properties(text) == properties
-
-
-@given(st.text(max_size=200))
-def test_file_name_parts_are_safe(text):
-    part = file_name_part(text)
-    assert part
-    assert len(part) <= 64
-    assert part.isascii()
-    assert not set(part) & set('/\\:*?"<>| \0\n')
-    assert not part.startswith(".")
-    assert os.path.basename(part) == part  # noqa: PTH119
-    assert file_name_part(part) == part
-
-
-@pytest.mark.parametrize(
-    ("text", "part"),
-    [("MI 9", "MI9"), ("../../etc", "_._.._etc"), ("", "unknown"), ("SM-G991B", "SM-G991B")],
-)
-def test_file_name_part(text, part):
-    assert file_name_part(text) == part
 
 
 @given(st.text())

@@ -20,7 +20,7 @@ from droidmace.devices.adb_server import (
     find_servers,
     parse_device_line,
 )
-from droidmace.devices.select import explain_state, find_device, list_devices, usable_devices
+from droidmace.devices.select import explain_state, find_device, list_devices
 from droidmace.errors import (
     AdbUnavailableError,
     DeviceNotFoundError,
@@ -193,7 +193,7 @@ class TestFinding:
         with pytest.raises(InputError, match="2 phones") as several:
             find_device(None, own_adb.port)
         assert second.serial in (several.value.hint or "")
-        found = {device.serial for device in usable_devices(own_adb.port)}
+        found = {info.serial for info in list_devices(own_adb.port) if info.state == "device"}
         assert found == {phone.serial, second.serial}
         assert find_device(second.serial, own_adb.port).run("echo hi").text == "hi\n"
 
