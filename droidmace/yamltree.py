@@ -153,6 +153,10 @@ class YamlMapping:
             raise self.node.error(f"the key {key!r} is missing")
         return child
 
+    def over(self, below: YamlMapping) -> YamlMapping:
+        """A view of both mappings: a key that is missing here is taken from ``below``."""
+        return _Overlay(self, below)
+
     def ignore(self, *keys: str) -> None:
         """Declare keys that are legal here and that we do nothing with."""
         self._known.update(keys)
@@ -174,6 +178,20 @@ class YamlMapping:
                 else "known keys: " + ", ".join(sorted(self._known))
             )
             raise child.error("unknown key", hint=hint)
+
+
+class _Overlay(YamlMapping):
+    """Two mappings seen as one. Only asked for keys; each of the two is ``done`` for itself."""
+
+    def __init__(self, upper: YamlMapping, lower: YamlMapping) -> None:
+        super().__init__(lower.node, {})
+        self._upper = upper
+        self._lower = lower
+
+    def get(self, key: str) -> YamlNode | None:
+        # Both are asked, so that neither takes the key for a mistake.
+        above, below = self._upper.get(key), self._lower.get(key)
+        return above or below
 
 
 def load_yaml(path: Path) -> YamlNode:

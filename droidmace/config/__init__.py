@@ -1,0 +1,29 @@
+"""MACE's YAML files as checked values: deployment files and device files.
+
+The keys are MACE's own (its ``docs`` and ``tools/python/utils/config_parser.py``) plus one section
+of ours, ``droidmace:``. Unknown keys are errors: a typing mistake must not be silently ignored.
+Paths in a file are relative to that file.
+"""
+
+from droidmace.config.boards import Board, load_boards
+from droidmace.config.deployment import load_deployment
+from droidmace.config.values import (
+    ABIS,
+    DatasetConfig,
+    Deployment,
+    ModelConfig,
+    TensorSpec,
+    TuneConfig,
+)
+
+__all__ = [
+    "ABIS",
+    "Board",
+    "DatasetConfig",
+    "Deployment",
+    "ModelConfig",
+    "TensorSpec",
+    "TuneConfig",
+    "load_boards",
+    "load_deployment",
+]

@@ -1,0 +1,146 @@
+"""A whole deployment file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from droidmace.config.models import read_model
+from droidmace.config.paths import beside, existing
+from droidmace.config.values import ABIS, DatasetConfig, Deployment, TuneConfig
+from droidmace.yamltree import YamlNode, load_yaml
+
+# Keys of MACE's own tools that mean nothing to this one.
+_IGNORED = (
+    "model_graph_format",
+    "model_data_format",
+    "docker_image_tag",
+    "dockerfile_path",
+    "embed_model_data",
+    "build_type",
+    "linkshared",
+)
+
+
+def load_deployment(path: Path, *, check_files: bool = True) -> Deployment:
+    """Read and check a deployment file.
+
+    ``check_files``: the files of the ``droidmace:`` section must be there; who does not need them
+    (a conversion) leaves it out.
+
+    Raises ``ConfigError`` that names the file, the line, the key path and what was expected.
+    """
+    root = load_yaml(path).mapping()
+    ours = root.get("droidmace")
+    section = _Section.read(ours, path, existing if check_files else beside) if ours else _Section()
+    models_node = root.need("models")
+    models = {
+        name: read_model(name, node, path, section.model_files.get(name))
+        for name, node in models_node.mapping().each()
+    }
+    if not models:
+        raise models_node.error("at least one model is needed")
+    for name, node in section.model_nodes.items():
+        if name not in models:
+            raise node.error(
+                f"no model of the name {name!r} under 'models'",
+                hint="names there: " + ", ".join(models),
+            )
+    abis_node = root.need("target_abis")
+    deployment = Deployment(
+        path=path,
+        library_name=root.need("library_name").text(),
+        target_abis=tuple(item.one_of(ABIS) for item in abis_node.items()),
+        target_socs=_texts(root.get("target_socs")) or ("all",),
+        models=models,
+        mace_run=section.mace_run,
+        dataset=section.dataset,
+        tune=section.tune,
+    )
+    root.ignore(*_IGNORED)
+    root.done()
+    return deployment
+
+
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """The ``droidmace:`` section."""
+
+    mace_run: Mapping[str, Path] = field(default_factory=dict)
+    dataset: DatasetConfig | None = None
+    tune: TuneConfig = TuneConfig()
+    model_files: Mapping[str, tuple[Path, Path]] = field(default_factory=dict)
+    model_nodes: Mapping[str, YamlNode] = field(default_factory=dict)
+
+    @classmethod
+    def read(
+        cls, node: YamlNode, path: Path, file_at: Callable[[YamlNode, Path], Path]
+    ) -> _Section:
+        section = node.mapping()
+        mace_run: dict[str, Path] = {}
+        if binaries := section.get("mace_run"):
+            for abi, binary in binaries.mapping().each():
+                if abi not in ABIS:
+                    raise binary.error(f"unknown abi {abi!r}", hint="one of " + ", ".join(ABIS))
+                mace_run[abi] = file_at(binary, path)
+        model_files: dict[str, tuple[Path, Path]] = {}
+        model_nodes: dict[str, YamlNode] = {}
+        if models := section.get("models"):
+            for name, entry in models.mapping().each():
+                files = entry.mapping()
+                model_files[name] = (
+                    beside(files.need("graph_file"), path),
+                    beside(files.need("data_file"), path),
+                )
+                model_nodes[name] = entry
+                files.done()
+        dataset = section.get("dataset")
+        tune = section.get("tune")
+        section.done()
+        return cls(
+            mace_run=mace_run,
+            dataset=_dataset(dataset, path, file_at) if dataset else None,
+            tune=_tune(tune) if tune else TuneConfig(),
+            model_files=model_files,
+            model_nodes=model_nodes,
+        )
+
+
+def _dataset(
+    node: YamlNode, path: Path, file_at: Callable[[YamlNode, Path], Path]
+) -> DatasetConfig:
+    entry = node.mapping()
+    mean, scale, limit = entry.get("mean"), entry.get("scale"), entry.get("limit")
+    dataset = DatasetConfig(
+        images=file_at(entry.need("images"), path),
+        labels=file_at(entry.need("labels"), path),
+        mean=mean.number(-1e6, 1e6) if mean else 0.0,
+        scale=scale.number(1e-6, 1e6) if scale else 1.0,
+        limit=limit.integer(1, 10_000_000) if limit else None,
+    )
+    entry.done()
+    return dataset
+
+
+def _tune(node: YamlNode) -> TuneConfig:
+    entry = node.mapping()
+    default = TuneConfig()
+
+    def whole(key: str, fallback: int, maximum: int) -> int:
+        child = entry.get(key)
+        return child.integer(1, maximum) if child else fallback
+
+    timeout = entry.get("timeout_s")
+    tune = TuneConfig(
+        rounds=whole("rounds", default.rounds, 100_000),
+        blocks=whole("blocks", default.blocks, 1_000),
+        startup_runs=whole("startup_runs", default.startup_runs, 1_000),
+        timeout_s=timeout.number(1, 86_400) if timeout else default.timeout_s,
+    )
+    entry.done()
+    return tune
+
+
+def _texts(node: YamlNode | None) -> tuple[str, ...]:
+    return tuple(item.text() for item in node.items()) if node else ()

@@ -1,0 +1,114 @@
+"""What deployment files say, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ABIS = (
+    "host",
+    "armeabi-v7a",
+    "arm64-v8a",
+    "x86",
+    "x86_64",
+    "arm-linux-gnueabihf",
+    "aarch64-linux-gnu",
+)
+"""MACE's target abis, and Android's x86 ones (Android Studio's emulators)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """An input or output of a model: its name, shape and how its values lie."""
+
+    name: str
+    shape: tuple[int, ...]
+    data_type: str = "float32"
+    data_format: str = "NHWC"
+    value_range: tuple[float, float] | None = None
+    """From where to where an input's values go, for inputs that are made up."""
+    validation_data: Path | None = None
+    alias: str | None = None
+    """What the model's user calls it, if not by its name."""
+
+    @property
+    def element_count(self) -> int:
+        """Number of values."""
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig:
+    """One entry of ``models:``."""
+
+    name: str
+    platform: str
+    model_file: Path
+    model_sha256: str | None
+    weight_file: Path | None
+    weight_sha256: str | None
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    runtime: str = "gpu"
+    data_type: str = "fp16_fp32"
+    limit_opencl_kernel_time: bool = False
+    opencl_queue_window_size: int = 0
+    obfuscate: bool = False
+    winograd: int = 0
+    cl_mem_type: str = "image"
+    """How activations lie on the GPU: ``image`` or ``buffer``."""
+    quantized: bool = False
+    """Whether the file asks for 8-bit arithmetic (``quantize``, ``quantize_large_weights``)."""
+    graph_name: str = "default_graph"
+    """What the net is called in the model: the subgraph's name."""
+    graph_file: Path | None = None
+    """The converted MACE graph (``droidmace: models: NAME: graph_file``), if the file names one."""
+    data_file: Path | None = None
+    """The weights beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetConfig:
+    """Labelled images: IDX files (plain or gzip) and how a pixel becomes an input value.
+
+    ``value = (pixel - mean) / scale`` in float32.
+    """
+
+    images: Path
+    labels: Path
+    mean: float = 0.0
+    scale: float = 1.0
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TuneConfig:
+    """How much to measure in one tuning run."""
+
+    rounds: int = 50
+    """Inferences per latency process."""
+    blocks: int = 9
+    """Interleaved pairs of untuned and tuned processes."""
+    startup_runs: int = 3
+    """Fresh processes per start-up figure (cold and warm)."""
+    timeout_s: float = 900.0
+    """Deadline of one ``mace_run`` process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A whole deployment file, checked."""
+
+    path: Path
+    library_name: str
+    target_abis: tuple[str, ...]
+    target_socs: tuple[str, ...]
+    models: Mapping[str, ModelConfig]
+    mace_run: Mapping[str, Path] = field(default_factory=dict)
+    """abi to ``mace_run`` binary."""
+    dataset: DatasetConfig | None = None
+    tune: TuneConfig = TuneConfig()
