@@ -32,7 +32,7 @@ __kernel void filter_buffer_to_image(GWS2 __global const BUFFER_TYPE *buffer,
                                      __private const int out_channels,
                                      __private const int in_channels,
                                      __private const int taps,
-                                     __write_only image2d_t image) {
+                                     WRITABLE_WEIGHTS(image)) {
   if (IDLE2) return;
   const int in = get_global_id(0);
   const int row = get_global_id(1);
@@ -40,7 +40,7 @@ __kernel void filter_buffer_to_image(GWS2 __global const BUFFER_TYPE *buffer,
   const int tap = row % taps;
   const int count = in < in_channels ? out_channels - out : 0;
   const int stride = in_channels * taps;
-  WRITE(image, in, row, load4(buffer, out * stride + in * taps + tap, stride, count));
+  WRITE_WEIGHTS(image, in, row, load4(buffer, out * stride + in * taps + tap, stride, count));
 }
 #endif
 
@@ -49,13 +49,13 @@ __kernel void filter_buffer_to_image(GWS2 __global const BUFFER_TYPE *buffer,
 __kernel void dw_filter_buffer_to_image(GWS2 __global const BUFFER_TYPE *buffer,
                                         __private const int channels,
                                         __private const int taps,
-                                        __write_only image2d_t image) {
+                                        WRITABLE_WEIGHTS(image)) {
   if (IDLE2) return;
   const int tap = get_global_id(0);
   const int block = get_global_id(1);
   const int channel = block * 4;
-  WRITE(image, tap, block,
-        load4(buffer, channel * taps + tap, taps, channels - channel));
+  WRITE_WEIGHTS(image, tap, block,
+                load4(buffer, channel * taps + tap, taps, channels - channel));
 }
 #endif
 
@@ -64,14 +64,14 @@ __kernel void dw_filter_buffer_to_image(GWS2 __global const BUFFER_TYPE *buffer,
 __kernel void weight_width_buffer_to_image(GWS2 __global const BUFFER_TYPE *buffer,
                                            __private const int in_channels,
                                            __private const int taps,
-                                           __write_only image2d_t image) {
+                                           WRITABLE_WEIGHTS(image)) {
   if (IDLE2) return;
   const int column = get_global_id(0);
   const int out = get_global_id(1);
   const int in = column / taps * 4;
   const int tap = column % taps;
-  WRITE(image, column, out,
-        load4(buffer, (out * in_channels + in) * taps + tap, taps, in_channels - in));
+  WRITE_WEIGHTS(image, column, out,
+                load4(buffer, (out * in_channels + in) * taps + tap, taps, in_channels - in));
 }
 #endif
 
@@ -79,10 +79,10 @@ __kernel void weight_width_buffer_to_image(GWS2 __global const BUFFER_TYPE *buff
 // A vector -> one row of blocks.
 __kernel void arg_buffer_to_image(GWS2 __global const BUFFER_TYPE *buffer,
                                   __private const int size,
-                                  __write_only image2d_t image) {
+                                  WRITABLE_WEIGHTS(image)) {
   if (IDLE2) return;
   const int block = get_global_id(0);
-  WRITE(image, block, get_global_id(1), load4(buffer, block * 4, 1, size - block * 4));
+  WRITE_WEIGHTS(image, block, get_global_id(1), load4(buffer, block * 4, 1, size - block * 4));
 }
 #endif
 
@@ -101,13 +101,13 @@ __kernel void in_out_buffer_to_image(GWS2 __global const BUFFER_TYPE *buffer,
                                      __private const int height,
                                      __private const int width,
                                      __private const int channels,
-                                     __write_only image2d_t image) {
+                                     OUT(image)) {
   if (IDLE2) return;
   const int x = get_global_id(0);
   const int y = get_global_id(1);
   const int channel = x / width * 4;
   const int index = PIXEL(x % width, y) + channel * CHANNEL_STRIDE;
-  WRITE(image, x, y, load4(buffer, index, CHANNEL_STRIDE, channels - channel));
+  WRITE4(image, x / width, x % width, y, load4(buffer, index, CHANNEL_STRIDE, channels - channel));
 }
 #endif
 
@@ -116,13 +116,13 @@ __kernel void in_out_image_to_buffer(GWS2 __global BUFFER_TYPE *buffer,
                                      __private const int height,
                                      __private const int width,
                                      __private const int channels,
-                                     __read_only image2d_t image) {
+                                     IN(image)) {
   if (IDLE2) return;
   const int x = get_global_id(0);
   const int y = get_global_id(1);
   const int channel = x / width * 4;
   const int index = PIXEL(x % width, y) + channel * CHANNEL_STRIDE;
-  const DATA4 value = READ(image, x, y);
+  const DATA4 value = READ4(image, x / width, x % width, y);
   const int count = channels - channel;
   STORE(buffer, index, value.x);
   if (count > 1) STORE(buffer, index + CHANNEL_STRIDE, value.y);

@@ -2,14 +2,21 @@
 //
 //   DATA_TYPE, CMD_DATA_TYPE  type a kernel computes in, and the suffix of the image
 //                             functions that go with it: float and f, or half and h
-//   BIAS                      the kernel takes a bias image
+//   BUFFER_MEMORY             tensors lie in buffers, not in images
+//   HALF_STORAGE              ... of 16-bit floats (an image knows its own type)
+//   BIAS                      the kernel takes a value per channel to begin with
 //   USE_RELU, USE_RELUX, ...  activation fused into the kernel
 //
-// Tensors live in RGBA images, four channels to a pixel. An activation of shape NHWC is
-// ceil(C/4)*W pixels wide and N*H high; pixel (block*W + w, n*H + h) holds channels
-// 4*block .. 4*block+3. Lanes beyond C are zero in images made from buffers, and finite but
-// otherwise undefined in images that kernels wrote: readers weigh them by zero or leave them
-// out, writers whose arithmetic may end in infinities there call first_lanes.
+// Activations have the shape NHWC. The macros IN and OUT declare one among a kernel's
+// parameters; READ4 and WRITE4 reach channels 4*block .. 4*block+3 of pixel w of row
+// n*H + h. In an RGBA image that is pixel (block*W + w, n*H + h). In a buffer the pixels lie
+// one after another, each `stride` elements long: C rounded up to what suits the device.
+// Lanes beyond C are zero in tensors made by the host's upload, and finite but otherwise
+// undefined in those that kernels wrote: readers weigh them by zero or leave them out, writers
+// whose arithmetic may end in infinities there call first_lanes.
+//
+// Constants are WEIGHTS: a table of pixels with four values each, as wide as the image it
+// would be, reached by READ_WEIGHTS.
 //
 // Global sizes are rounded up to multiples of the local size, so each kernel takes the exact
 // sizes as its first arguments and leaves the surplus work-items idle.
@@ -19,9 +26,50 @@
 
 #define DATA4 JOIN(DATA_TYPE, 4)
 #define TO_DATA4 JOIN(convert_, DATA4)
-#define READ(image, x, y) JOIN(read_image, CMD_DATA_TYPE)(image, (int2)((x), (y)))
-#define WRITE(image, x, y, value) \
-  JOIN(write_image, CMD_DATA_TYPE)(image, (int2)((x), (y)), (value))
+
+#ifdef BUFFER_MEMORY
+#ifdef HALF_STORAGE
+#define ELEMENT half
+#define LOAD4(pointer) vload_half4(0, (pointer))
+#define STORE4(value, pointer) vstore_half4((value), 0, (pointer))
+#else
+#define ELEMENT DATA_TYPE
+#define LOAD4(pointer) vload4(0, (pointer))
+#define STORE4(value, pointer) vstore4((value), 0, (pointer))
+#endif
+#define TENSOR_(qualifier, name)              \
+  __global qualifier ELEMENT *restrict name, \
+  __private const int name##_width,           \
+  __private const int name##_stride
+#define IN(name) TENSOR_(const, name)
+#define OUT(name) TENSOR_(, name)
+#define PIXEL_(name, w, row) ((name) + ((row) * name##_width + (w)) * name##_stride)
+#define READ4(name, block, w, row) LOAD4(PIXEL_(name, w, row) + (block) * 4)
+#define WRITE4(name, block, w, row, value) \
+  STORE4((value), PIXEL_(name, w, row) + (block) * 4)
+
+#define WEIGHTS(name) \
+  __global const ELEMENT *restrict name, __private const int name##_width
+#define WRITABLE_WEIGHTS(name) \
+  __global ELEMENT *restrict name, __private const int name##_width
+#define READ_WEIGHTS(name, x, y) LOAD4((name) + ((y) * name##_width + (x)) * 4)
+#define WRITE_WEIGHTS(name, x, y, value) \
+  STORE4((value), (name) + ((y) * name##_width + (x)) * 4)
+#else
+#define READ_IMAGE JOIN(read_image, CMD_DATA_TYPE)
+#define WRITE_IMAGE JOIN(write_image, CMD_DATA_TYPE)
+#define IN(name) __read_only image2d_t name, __private const int name##_width
+#define OUT(name) __write_only image2d_t name, __private const int name##_width
+#define READ4(name, block, w, row) \
+  READ_IMAGE(name, (int2)((block) * name##_width + (w), (row)))
+#define WRITE4(name, block, w, row, value) \
+  WRITE_IMAGE(name, (int2)((block) * name##_width + (w), (row)), (value))
+
+#define WEIGHTS(name) __read_only image2d_t name
+#define WRITABLE_WEIGHTS(name) __write_only image2d_t name
+#define READ_WEIGHTS(name, x, y) READ_IMAGE(name, (int2)((x), (y)))
+#define WRITE_WEIGHTS(name, x, y, value) WRITE_IMAGE(name, (int2)((x), (y)), (value))
+#endif
 
 #define GWS2 __private const int gws0, __private const int gws1,
 #define GWS3 \
@@ -30,10 +78,10 @@
 #define IDLE3 (IDLE2 || get_global_id(2) >= gws2)
 
 #ifdef BIAS
-#define BIAS_IMAGE __read_only image2d_t bias,
-#define BIAS_AT(block) READ(bias, (block), 0)
+#define BIAS_ARGUMENT WEIGHTS(bias),
+#define BIAS_AT(block) READ_WEIGHTS(bias, (block), 0)
 #else
-#define BIAS_IMAGE
+#define BIAS_ARGUMENT
 #define BIAS_AT(block) (DATA4)(0)
 #endif
 

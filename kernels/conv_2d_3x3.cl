@@ -2,11 +2,11 @@
 // Global size: (output blocks, ceil(output width / 5), batch * output height).
 
 #define INPUT(x) \
-  ((x) >= 0 && (x) < in_width ? READ(input, in_block * in_width + (x), y) : (DATA4)(0))
+  ((x) >= 0 && (x) < in_width ? READ4(input, in_block, (x), y) : (DATA4)(0))
 
-__kernel void conv_2d_3x3(GWS3 __read_only image2d_t input,
-                          __read_only image2d_t filter,
-                          BIAS_IMAGE __write_only image2d_t output,
+__kernel void conv_2d_3x3(GWS3 IN(input),
+                          WEIGHTS(filter),
+                          BIAS_ARGUMENT OUT(output),
                           __private const float max_limit,
                           __private const float coefficient,
                           __private const int in_height,
@@ -41,10 +41,10 @@ __kernel void conv_2d_3x3(GWS3 __read_only image2d_t input,
       const int y = image_top + h;
       for (int kw = 0; kw < 3; ++kw) {
         const int tap = block * 9 + kh * 3 + kw;
-        const DATA4 w0 = READ(filter, in_block * 4, tap);
-        const DATA4 w1 = READ(filter, in_block * 4 + 1, tap);
-        const DATA4 w2 = READ(filter, in_block * 4 + 2, tap);
-        const DATA4 w3 = READ(filter, in_block * 4 + 3, tap);
+        const DATA4 w0 = READ_WEIGHTS(filter, in_block * 4, tap);
+        const DATA4 w1 = READ_WEIGHTS(filter, in_block * 4 + 1, tap);
+        const DATA4 w2 = READ_WEIGHTS(filter, in_block * 4 + 2, tap);
+        const DATA4 w3 = READ_WEIGHTS(filter, in_block * 4 + 3, tap);
         const int x = left + kw * dilation_w;
         const DATA4 in0 = INPUT(x);
         const DATA4 in1 = INPUT(x + stride_w);
@@ -60,11 +60,10 @@ __kernel void conv_2d_3x3(GWS3 __read_only image2d_t input,
     }
   }
 
-  const int x = block * out_width + w;
   const int count = out_width - w;
-  WRITE(output, x, row, activate(out0, max_limit, coefficient));
-  if (count > 1) WRITE(output, x + 1, row, activate(out1, max_limit, coefficient));
-  if (count > 2) WRITE(output, x + 2, row, activate(out2, max_limit, coefficient));
-  if (count > 3) WRITE(output, x + 3, row, activate(out3, max_limit, coefficient));
-  if (count > 4) WRITE(output, x + 4, row, activate(out4, max_limit, coefficient));
+  WRITE4(output, block, w, row, activate(out0, max_limit, coefficient));
+  if (count > 1) WRITE4(output, block, w + 1, row, activate(out1, max_limit, coefficient));
+  if (count > 2) WRITE4(output, block, w + 2, row, activate(out2, max_limit, coefficient));
+  if (count > 3) WRITE4(output, block, w + 3, row, activate(out3, max_limit, coefficient));
+  if (count > 4) WRITE4(output, block, w + 4, row, activate(out4, max_limit, coefficient));
 }

@@ -4,21 +4,20 @@
 //   STRIDE  the same for both axes
 
 #define INPUT(x) \
-  ((x) >= 0 && (x) < in_width ? READ(input, image_left + (x), y) : (DATA4)(0))
+  ((x) >= 0 && (x) < in_width ? READ4(input, block, (x), y) : (DATA4)(0))
 
 #define WRITE_OUTPUTS                                                                 \
-  const int out_x = block * out_width + w;                                            \
   const int count = out_width - w;                                                    \
-  WRITE(output, out_x, row, activate(out0, max_limit, coefficient));                  \
-  if (count > 1) WRITE(output, out_x + 1, row, activate(out1, max_limit, coefficient)); \
-  if (count > 2) WRITE(output, out_x + 2, row, activate(out2, max_limit, coefficient)); \
-  if (count > 3) WRITE(output, out_x + 3, row, activate(out3, max_limit, coefficient));
+  WRITE4(output, block, w, row, activate(out0, max_limit, coefficient));                  \
+  if (count > 1) WRITE4(output, block, w + 1, row, activate(out1, max_limit, coefficient)); \
+  if (count > 2) WRITE4(output, block, w + 2, row, activate(out2, max_limit, coefficient)); \
+  if (count > 3) WRITE4(output, block, w + 3, row, activate(out3, max_limit, coefficient));
 
 #ifdef depthwise_conv2d
 // Any stride and dilation.
-__kernel void depthwise_conv2d(GWS3 __read_only image2d_t input,
-                               __read_only image2d_t filter,
-                               BIAS_IMAGE __write_only image2d_t output,
+__kernel void depthwise_conv2d(GWS3 IN(input),
+                               WEIGHTS(filter),
+                               BIAS_ARGUMENT OUT(output),
                                __private const float max_limit,
                                __private const float coefficient,
                                __private const int in_height,
@@ -35,7 +34,6 @@ __kernel void depthwise_conv2d(GWS3 __read_only image2d_t input,
   const int block = get_global_id(0);
   const int w = get_global_id(1) * 4;
   const int row = get_global_id(2);
-  const int image_left = block * in_width;
   const int image_top = row / out_height * in_height;
   const int top = row % out_height * STRIDE - pad_top;
   const int left = w * STRIDE - pad_left;
@@ -50,7 +48,7 @@ __kernel void depthwise_conv2d(GWS3 __read_only image2d_t input,
     if (h < 0 || h >= in_height) continue;
     const int y = image_top + h;
     for (int kw = 0; kw < kernel_w; ++kw) {
-      const DATA4 weight = READ(filter, kh * kernel_w + kw, block);
+      const DATA4 weight = READ_WEIGHTS(filter, kh * kernel_w + kw, block);
       const int x = left + kw * dilation_w;
       out0 = mad(INPUT(x), weight, out0);
       out1 = mad(INPUT(x + STRIDE), weight, out1);
@@ -64,9 +62,9 @@ __kernel void depthwise_conv2d(GWS3 __read_only image2d_t input,
 
 #ifdef depthwise_conv2d_s1
 // Stride and dilation 1: neighbouring outputs share inputs, so a window slides along the row.
-__kernel void depthwise_conv2d_s1(GWS3 __read_only image2d_t input,
-                                  __read_only image2d_t filter,
-                                  BIAS_IMAGE __write_only image2d_t output,
+__kernel void depthwise_conv2d_s1(GWS3 IN(input),
+                                  WEIGHTS(filter),
+                                  BIAS_ARGUMENT OUT(output),
                                   __private const float max_limit,
                                   __private const float coefficient,
                                   __private const int in_height,
@@ -81,7 +79,6 @@ __kernel void depthwise_conv2d_s1(GWS3 __read_only image2d_t input,
   const int block = get_global_id(0);
   const int w = get_global_id(1) * 4;
   const int row = get_global_id(2);
-  const int image_left = block * in_width;
   const int image_top = row / out_height * in_height;
   const int top = row % out_height - pad_top;
   const int left = w - pad_left;
@@ -99,7 +96,7 @@ __kernel void depthwise_conv2d_s1(GWS3 __read_only image2d_t input,
     DATA4 in1 = INPUT(left + 1);
     DATA4 in2 = INPUT(left + 2);
     for (int kw = 0; kw < kernel_w; ++kw) {
-      const DATA4 weight = READ(filter, kh * kernel_w + kw, block);
+      const DATA4 weight = READ_WEIGHTS(filter, kh * kernel_w + kw, block);
       const DATA4 in3 = INPUT(left + kw + 3);
       out0 = mad(in0, weight, out0);
       out1 = mad(in1, weight, out1);

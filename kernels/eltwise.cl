@@ -9,11 +9,11 @@
 //   SWAPPED               the operands were exchanged
 //   COEFF_SUM             sum with a factor each; for clip the two limits
 
-__kernel void eltwise(GWS3 __read_only image2d_t input0,
+__kernel void eltwise(GWS3 IN(input0),
 #ifdef INPUT_SCALAR
                       __private const float scalar,
 #else
-                      __read_only image2d_t input1,
+                      IN(input1),
 #endif
                       __private const int height,
                       __private const int width,
@@ -22,24 +22,23 @@ __kernel void eltwise(GWS3 __read_only image2d_t input0,
                       __private const float coeff0,
                       __private const float coeff1,
 #endif
-                      __write_only image2d_t output) {
+                      OUT(output)) {
   if (IDLE3) return;
   const int block = get_global_id(0);
   const int w = get_global_id(1);
   const int row = get_global_id(2);
-  const int x = block * width + w;
 
-  const DATA4 first = READ(input0, x, row);
+  const DATA4 first = READ4(input0, block, w, row);
 #if defined(INPUT_SCALAR)
   const DATA4 second = (DATA4)(scalar);
 #elif defined(INPUT_VECTOR)
-  const DATA4 second = READ(input1, block, 0);
+  const DATA4 second = READ4(input1, block, 0, 0);
 #elif defined(INPUT_BATCH_VECTOR)
-  const DATA4 second = READ(input1, block, row / height);
+  const DATA4 second = READ4(input1, block, 0, row / height);
 #elif defined(INPUT_TENSOR_BC_CHAN)
-  const DATA4 second = (DATA4)(READ(input1, w, row).x);
+  const DATA4 second = (DATA4)(READ4(input1, 0, w, row).x);
 #else
-  const DATA4 second = READ(input1, x, row);
+  const DATA4 second = READ4(input1, block, w, row);
 #endif
 #ifdef SWAPPED
   const DATA4 a = second;
@@ -76,5 +75,5 @@ __kernel void eltwise(GWS3 __read_only image2d_t input0,
 #elif ELTWISE_TYPE == 12
   const DATA4 value = clamp(first, (DATA4)(coeff0), (DATA4)(coeff1));
 #endif
-  WRITE(output, x, row, first_lanes(value, channels - block * 4));
+  WRITE4(output, block, w, row, first_lanes(value, channels - block * 4));
 }

@@ -1,9 +1,9 @@
 // Fully connected layer: four outputs per work-item over a whole input of H*W*C.
 // Global size: (output blocks, batch).
 
-__kernel void fully_connected_width(GWS2 __read_only image2d_t input,
-                                    __read_only image2d_t weight,
-                                    BIAS_IMAGE __write_only image2d_t output,
+__kernel void fully_connected_width(GWS2 IN(input),
+                                    WEIGHTS(weight),
+                                    BIAS_ARGUMENT OUT(output),
                                     __private const float max_limit,
                                     __private const float coefficient,
                                     __private const int in_height,
@@ -26,13 +26,13 @@ __kernel void fully_connected_width(GWS2 __read_only image2d_t input,
   for (int in_block = 0; in_block < in_blocks; ++in_block) {
     for (int h = 0; h < in_height; ++h) {
       for (int w = 0; w < in_width; ++w, ++column) {
-        const DATA4 in = READ(input, in_block * in_width + w, batch * in_height + h);
-        out.x += dot(in, READ(weight, column, row0));
-        out.y += dot(in, READ(weight, column, row1));
-        out.z += dot(in, READ(weight, column, row2));
-        out.w += dot(in, READ(weight, column, row3));
+        const DATA4 in = READ4(input, in_block, w, batch * in_height + h);
+        out.x += dot(in, READ_WEIGHTS(weight, column, row0));
+        out.y += dot(in, READ_WEIGHTS(weight, column, row1));
+        out.z += dot(in, READ_WEIGHTS(weight, column, row2));
+        out.w += dot(in, READ_WEIGHTS(weight, column, row3));
       }
     }
   }
-  WRITE(output, block, batch, activate(out, max_limit, coefficient));
+  WRITE4(output, block, 0, batch, activate(out, max_limit, coefficient));
 }

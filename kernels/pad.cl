@@ -2,8 +2,8 @@
 // height).
 //   PAD_TYPE  0 a constant, 1 reflection without the edge, 2 reflection with it
 
-__kernel void pad(GWS3 __read_only image2d_t input,
-                  __write_only image2d_t output,
+__kernel void pad(GWS3 IN(input),
+                  OUT(output),
                   __private const float constant_value,
                   __private const int in_height,
                   __private const int in_width,
@@ -20,7 +20,7 @@ __kernel void pad(GWS3 __read_only image2d_t input,
 #if PAD_TYPE == 0
   const bool inside = x >= 0 && x < in_width && y >= 0 && y < in_height;
   const DATA4 value = inside
-                          ? READ(input, block * in_width + x, batch * in_height + y)
+                          ? READ4(input, block, x, batch * in_height + y)
                           : (DATA4)(constant_value);
 #else
   // Mirror images: with PAD_TYPE 2 the edge pixel itself is repeated.
@@ -29,7 +29,7 @@ __kernel void pad(GWS3 __read_only image2d_t input,
   if (y < 0) y = -y - edge;
   if (x >= in_width) x = 2 * in_width - 2 - x + edge;
   if (y >= in_height) y = 2 * in_height - 2 - y + edge;
-  const DATA4 value = READ(input, block * in_width + x, batch * in_height + y);
+  const DATA4 value = READ4(input, block, x, batch * in_height + y);
 #endif
-  WRITE(output, block * gws1 + w, row, value);
+  WRITE4(output, block, w, row, value);
 }

@@ -1,8 +1,8 @@
 // Max and average pooling. Global size: (channel blocks, output width, batch * output height).
 //   POOL_AVG  average over the pixels inside the image (padding does not count); else maximum
 
-__kernel void pooling(GWS3 __read_only image2d_t input,
-                      __write_only image2d_t output,
+__kernel void pooling(GWS3 IN(input),
+                      OUT(output),
                       __private const int in_height,
                       __private const int in_width,
                       __private const int out_height,
@@ -31,7 +31,7 @@ __kernel void pooling(GWS3 __read_only image2d_t input,
 #endif
   for (int h = first_h; h < last_h; ++h) {
     for (int x = first_w; x < last_w; ++x) {
-      const DATA4 in = READ(input, block * in_width + x, image_top + h);
+      const DATA4 in = READ4(input, block, x, image_top + h);
 #ifdef POOL_AVG
       value += in;
 #else
@@ -42,5 +42,5 @@ __kernel void pooling(GWS3 __read_only image2d_t input,
 #ifdef POOL_AVG
   value /= (DATA4)(max(last_h - first_h, 0) * max(last_w - first_w, 0));
 #endif
-  WRITE(output, block * gws1 + w, row, value);
+  WRITE4(output, block, w, row, value);
 }

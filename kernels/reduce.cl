@@ -21,8 +21,8 @@
 #ifdef reduce_hw
 // Global size: (output width, output height, batch * channel blocks); each work-item reduces
 // one tile of the input. `scale` is 1/(H*W) in the last stage of a mean, else 1.
-__kernel void reduce_hw(GWS3 __read_only image2d_t input,
-                        __write_only image2d_t output,
+__kernel void reduce_hw(GWS3 IN(input),
+                        OUT(output),
                         __private const int in_height,
                         __private const int in_width,
                         __private const int blocks,
@@ -37,17 +37,17 @@ __kernel void reduce_hw(GWS3 __read_only image2d_t input,
   DATA4 value = (DATA4)(START);
   for (int h = out_h * TILE; h < last_h; ++h) {
     for (int w = out_w * TILE; w < last_w; ++w) {
-      value = COMBINE(value, READ(input, block * in_width + w, batch * in_height + h));
+      value = COMBINE(value, READ4(input, block, w, batch * in_height + h));
     }
   }
-  WRITE(output, block * gws0 + out_w, batch * gws1 + out_h, value * (DATA4)(scale));
+  WRITE4(output, block, out_w, batch * gws1 + out_h, value * (DATA4)(scale));
 }
 #endif
 
 #ifdef reduce_c
 // Global size: (1, width, batch * height).
-__kernel void reduce_c(GWS3 __read_only image2d_t input,
-                       __write_only image2d_t output,
+__kernel void reduce_c(GWS3 IN(input),
+                       OUT(output),
                        __private const int channels,
                        __private const float scale) {
   if (IDLE3) return;
@@ -56,17 +56,17 @@ __kernel void reduce_c(GWS3 __read_only image2d_t input,
   DATA4 value = (DATA4)(START);
   int channel = 0;
   for (; channel + 4 <= channels; channel += 4) {
-    value = COMBINE(value, READ(input, channel / 4 * gws1 + w, row));
+    value = COMBINE(value, READ4(input, channel / 4, w, row));
   }
   DATA_TYPE result =
       COMBINE(COMBINE(value.x, value.y), COMBINE(value.z, value.w));
   if (channel < channels) {
-    const DATA4 rest = READ(input, channel / 4 * gws1 + w, row);
+    const DATA4 rest = READ4(input, channel / 4, w, row);
     const int count = channels - channel;
     result = COMBINE(result, rest.x);
     if (count > 1) result = COMBINE(result, rest.y);
     if (count > 2) result = COMBINE(result, rest.z);
   }
-  WRITE(output, w, row, (DATA4)(result * scale, 0, 0, 0));
+  WRITE4(output, 0, w, row, (DATA4)(result * scale, 0, 0, 0));
 }
 #endif

@@ -1,4 +1,4 @@
-"""A net on the GPU: activations in images, one command per kernel, no waiting inside a run.
+"""A net on the GPU: one command per kernel, no waiting inside a run.
 
 Source of the order of things: ``mace/flows/opencl/opencl_ref_flow.cc`` and
 ``mace/core/net/serial_net.cc``. Weight transforms run when the net is made; the ops' own programs
@@ -19,23 +19,22 @@ from droidmace.engine.macelog import format_vector
 from droidmace.engine.memory import lifetimes_of, plan_memory
 from droidmace.engine.model import Model, check_graph
 from droidmace.engine.net import Array, Net, OpTiming, log_range, timing_of
-from droidmace.engine.opencl.image import (
-    ImageTensor,
-    WeightImages,
-    activation_size,
+from droidmace.engine.opencl.runtime import Dispatch, Gpu
+from droidmace.engine.opencl.tensor import (
+    BufferMemory,
+    ImageMemory,
+    Tensor,
+    TensorMemory,
+    Weights,
     allocate_buffer,
-    allocate_image,
     bind_download,
     bind_upload,
     float32_buffer_bytes,
 )
-from droidmace.engine.opencl.runtime import Dispatch, Gpu
 from droidmace.engine.ops.base import GpuOp, NetContext
-from droidmace.engine.ops.registry import GPU_OPS
+from droidmace.engine.ops.registry import find_op
 from droidmace.errors import EngineError
-from droidmace.formats.netdef import OperatorDef
-
-_IMAGE_MEMORY = 2
+from droidmace.formats.netdef import MemoryType, OperatorDef
 
 
 @dataclass(eq=False)
@@ -44,7 +43,7 @@ class _Step:
 
     name: str
     type: str
-    output: ImageTensor
+    output: Tensor
     op: OperatorDef | None
     filter_shape: Shape
     build: Callable[[], list[Dispatch]]
@@ -61,9 +60,10 @@ class GpuNet(Net):
         self._log_ranges = log_ranges
         self._gpu = gpu
         self._constants = model.constants
-        self._half = model.is_half
-        weights = WeightImages(gpu, model.constants, half=self._half)
-        context = NetContext(gpu, weights, model.net, self._half)
+        self._memory_type = model.net.int_arg("opencl_mem_type", int(MemoryType.GPU_IMAGE))
+        self._memory = _memory_of(model, gpu, self._memory_type)
+        weights = Weights(self._memory, model.constants)
+        context = NetContext(gpu, weights, model.net, self._memory)
         self._ops = [_make_op(op, context) for op in model.net.ops]
         self._output_names = [info.name for info in model.net.output_infos]
         self._input_shapes: dict[str, Shape] = {}
@@ -116,7 +116,7 @@ class GpuNet(Net):
             log_range(log, step.op.outputs[0], self._fetch(step.output))
         return events
 
-    def _fetch(self, tensor: ImageTensor) -> Array:
+    def _fetch(self, tensor: Tensor) -> Array:
         """An activation's values, by a transform of its own."""
         buffer = allocate_buffer(self._gpu, float32_buffer_bytes(tensor.shape))
         values = np.empty(tensor.shape, np.float32)
@@ -143,38 +143,38 @@ class GpuNet(Net):
         aliases: dict[str, str] = {}
         scratch: dict[int, list[str]] = {}
         # made-up names are longer than any of the model's, so they are none of them
-        longest = max(map(len, (*input_shapes, *(op.output for op in self._ops))))
+        longest = max(map(len, (*input_shapes, *(name for op in self._ops for name in op.outputs))))
         for index, op in enumerate(self._ops):
-            shapes[op.output] = op.output_shape(shapes)
+            shapes.update(zip(op.outputs, op.output_shapes(shapes), strict=True))
             if op.is_alias:
-                aliases[op.output] = op.inputs[0]
+                aliases[op.outputs[0]] = op.inputs[0]
             scratch[index] = [f"{index:0{longest}}:{i}" for i in range(len(op.scratch_shapes()))]
             shapes.update(zip(scratch[index], op.scratch_shapes(), strict=True))
         steps: list[tuple[tuple[str, ...], tuple[str, ...]]] = [((), tuple(input_shapes))]
         steps += [
-            ((*op.inputs, *scratch[index]), (op.output,)) for index, op in enumerate(self._ops)
+            ((*op.inputs, *scratch[index]), tuple(op.outputs)) for index, op in enumerate(self._ops)
         ]
-        sizes = {name: activation_size(shape) for name, shape in shapes.items()}
+        sizes = {name: self._memory.activation_size(shape) for name, shape in shapes.items()}
         plan = plan_memory(lifetimes_of(steps, sizes, aliases, self._output_names))
-        images = [allocate_image(self._gpu, size, half=self._half) for size in plan.sizes]
+        memories = [self._memory.allocate(size) for size in plan.sizes]
 
-        def tensor(name: str) -> ImageTensor:
+        def tensor(name: str) -> Tensor:
             owner = name
             while owner in aliases:
                 owner = aliases[owner]
-            return ImageTensor(shapes[name], images[plan.slots[owner]])
+            return self._memory.activation(shapes[name], memories[plan.slots[owner]])
 
         self._input_shapes = dict(input_shapes)
         self._steps = self._upload_steps(tensor)
         for index, op in enumerate(self._ops):
             sources = [tensor(name) for name in (*op.inputs, *scratch[index])]
-            target = tensor(op.output)
-            build = functools.partial(op.bind, sources, target)
+            targets = [tensor(name) for name in op.outputs]
+            build = functools.partial(op.bind, sources, targets)
             self._steps.append(
                 _Step(
                     op.op.name,
                     op.op.type,
-                    target,
+                    targets[0],
                     op.op,
                     self._filter_shape(op.op),
                     build,
@@ -187,7 +187,7 @@ class GpuNet(Net):
         name = op.inputs[1] if len(op.inputs) > 1 else ""
         return self._constants[name].shape if name in self._constants else ()
 
-    def _upload_steps(self, tensor: Callable[[str], ImageTensor]) -> list[_Step]:
+    def _upload_steps(self, tensor: Callable[[str], Tensor]) -> list[_Step]:
         self._input_buffers = {}
         steps = []
         for name, shape in self._input_shapes.items():
@@ -196,7 +196,7 @@ class GpuNet(Net):
             target = tensor(name)
             steps.append(
                 _Step(
-                    f"mace_node_{name}_mem_type_{_IMAGE_MEMORY}",
+                    f"mace_node_{name}_mem_type_{self._memory_type}",
                     "BufferTransform",
                     target,
                     None,
@@ -206,7 +206,7 @@ class GpuNet(Net):
             )
         return steps
 
-    def _download_steps(self, tensor: Callable[[str], ImageTensor]) -> list[_Step]:
+    def _download_steps(self, tensor: Callable[[str], Tensor]) -> list[_Step]:
         self._output_buffers = {}
         steps = []
         for name in self._output_names:
@@ -226,12 +226,20 @@ class GpuNet(Net):
         return steps
 
 
+def _memory_of(model: Model, gpu: Gpu, memory_type: int) -> TensorMemory:
+    if memory_type == MemoryType.GPU_BUFFER:
+        return BufferMemory(gpu, half=model.is_half)
+    if memory_type == MemoryType.GPU_IMAGE:
+        return ImageMemory(gpu, half=model.is_half)
+    raise EngineError(f"Unsupported: opencl_mem_type {memory_type}")
+
+
 def _single(build: Callable[[], Dispatch]) -> Callable[[], list[Dispatch]]:
     return lambda: [build()]
 
 
 def _make_op(op: OperatorDef, context: NetContext) -> GpuOp:
-    kind = GPU_OPS.get(op.type)
+    kind = find_op(op.type, context.memory)
     if kind is None:
         raise unsupported(op, "no such op in this engine")
     try:

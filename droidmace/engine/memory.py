@@ -1,4 +1,4 @@
-"""Sharing images between activations that are never alive at the same time."""
+"""Sharing memory between activations that are never alive at the same time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Size = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Lifetime:
-    """From which step to which (both included) an image of ``size`` pixels is needed."""
+    """From which step to which (both included) memory of ``size`` is needed."""
 
     first: int
     last: int
@@ -19,17 +19,17 @@ class Lifetime:
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """Image sizes, and which of them each name uses."""
+    """Sizes, and which of them each name uses."""
 
     sizes: tuple[Size, ...]
     slots: Mapping[str, int]
 
 
 def plan_memory(lifetimes: Mapping[str, Lifetime]) -> MemoryPlan:
-    """Give each name an image; names whose lifetimes overlap get different ones.
+    """Give each name a piece of memory; names whose lifetimes overlap get different ones.
 
-    Greedy by start: the free image that is large enough and smallest, else the free image that has
-    to grow least, else a new one.
+    Greedy by start: the free piece that is large enough and smallest, else the free one that has to
+    grow least, else a new one.
     """
     sizes: list[Size] = []
     busy_until: list[int] = []
@@ -56,7 +56,7 @@ def lifetimes_of(
 ) -> dict[str, Lifetime]:
     """Lifetimes from what each step reads and writes.
 
-    ``aliases`` maps a name to the one whose image it shares; ``kept`` live to the end.
+    ``aliases`` maps a name to the one whose memory it shares; ``kept`` live to the end.
     """
     first: dict[str, int] = {}
     last: dict[str, int] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ from droidmace.formats.netdef import (
     Argument,
     DataType,
     InputOutputInfo,
+    MemoryType,
     NetDef,
     OperatorDef,
 )
@@ -98,7 +100,17 @@ def with_parameters(gpu: Gpu, log: MaceLog, parameter_file: str) -> Gpu:
 def run_both(
     made: Model, inputs: Mapping[str, Array], gpu: Gpu, log: MaceLog
 ) -> list[tuple[Array, Array]]:
-    """Per output what the GPU and what numpy make of it."""
-    on_gpu = GpuNet(made, gpu).run(inputs)
+    """Per memory and output what the GPU and what numpy make of it."""
     on_cpu = CpuNet(made, log).run(inputs)
-    return [(on_gpu[name], on_cpu[name]) for name in on_gpu]
+    return [
+        (ours, on_cpu[name])
+        for memory in (MemoryType.GPU_IMAGE, MemoryType.GPU_BUFFER)
+        for name, ours in GpuNet(in_memory(made, memory), gpu).run(inputs).items()
+    ]
+
+
+def in_memory(made: Model, memory: MemoryType) -> Model:
+    """The same model with its activations in ``memory``."""
+    kept = tuple(arg for arg in made.net.args if arg.name != "opencl_mem_type")
+    net = replace(made.net, args=(*kept, argument("opencl_mem_type", int(memory))))
+    return Model(net, made.constants)

@@ -24,6 +24,8 @@ IDENTITY_VARIABLE = "DROIDMACE_GPU_IDENTITY"
 """Names a JSON file whose strings replace what the driver says (never what it does)."""
 _EXECUTOR = "runtimes/opencl/core/opencl_executor.cc"
 _MIN_WORK_GROUP_SIZE = 64
+# a CPU's vectors hold 16 floats at most; a GPU's work-item loads 4 at once
+_CPU_ALIGNMENT, _GPU_ALIGNMENT = 16, 4
 _NOT_SUPPORTED_AT = "runtimes/opencl/opencl_runtime.cc:41"
 _NOT_LOADED_AT = "runtimes/opencl/core/opencl_wrapper.cc:348"
 
@@ -32,7 +34,9 @@ _NOT_LOADED_AT = "runtimes/opencl/core/opencl_wrapper.cc:348"
 class Device:
     """An opened device: context and in-order queue, and the limits that kernels need.
 
-    ``cache_bytes`` is the global memory cache; ``profiling`` tells whether events carry times.
+    ``cache_bytes`` is the global memory cache; ``profiling`` tells whether events carry times;
+    ``channel_alignment``: to which multiple a buffer's channels are rounded up, in elements;
+    ``is_cpu``: the driver runs kernels on the host's own cores.
     """
 
     identity: GpuIdentity
@@ -43,6 +47,8 @@ class Device:
     cache_bytes: int
     compute_units: int
     max_image_size: tuple[int, int]
+    channel_alignment: int
+    is_cpu: bool
 
 
 def open_device(
@@ -80,6 +86,7 @@ def open_device(
     if device.max_work_group_size < _MIN_WORK_GROUP_SIZE or not device.image_support:
         log.warning(_NOT_SUPPORTED_AT, "The device does not support OpenCL")
         raise EngineError(OUT_OF_RESOURCES, details=f"{device.name} cannot run image kernels")
+    is_cpu = bool(device.type & cl.device_type.CPU)
     return Device(
         identity=identity,
         device=device,
@@ -89,6 +96,8 @@ def open_device(
         cache_bytes=device.global_mem_cache_size,
         compute_units=device.max_compute_units,
         max_image_size=(device.image2d_max_width, device.image2d_max_height),
+        channel_alignment=_CPU_ALIGNMENT if is_cpu else _GPU_ALIGNMENT,
+        is_cpu=is_cpu,
     )
 
 

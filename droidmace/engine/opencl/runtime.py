@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyopencl as cl
@@ -33,6 +33,20 @@ _MAX_KERNEL_US = 1000.0
 _COMPUTE_OPTIONS = ("-DDATA_TYPE=float", "-DCMD_DATA_TYPE=f")
 
 KernelArgument = cl.Image | cl.Buffer | int | float
+
+
+class Bindable(Protocol):
+    """What brings several arguments, and the build options that go with them: a tensor."""
+
+    @property
+    def arguments(self) -> tuple[KernelArgument, ...]:
+        """In the order the kernel takes them."""
+
+    @property
+    def build_options(self) -> tuple[str, ...]:
+        """For every kernel that takes it."""
+
+
 Launch = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 """Offset, global size, local size of one enqueued command, in work-items."""
 
@@ -89,29 +103,31 @@ class Gpu:
         name: str,
         *,
         options: Iterable[str] = (),
-        arguments: Sequence[KernelArgument],
+        arguments: Sequence[KernelArgument | Bindable],
         key: str,
         gws: tuple[int, ...],
         rule: Rule,
     ) -> Dispatch:
         """Build kernel ``name`` of ``program`` and set its arguments, ``gws`` before all others.
 
-        Python numbers become ``int`` and ``float``. Raises ``EngineError``.
+        Tensors bring their own arguments and build options; Python numbers become ``int`` and
+        ``float``. Raises ``EngineError``.
         """
+        flat, tensor_options = _flatten(arguments)
         kernel = self.programs.kernel(
-            program, name, (*_COMPUTE_OPTIONS, f"-D{name}={name}", *options)
+            program, name, (*_COMPUTE_OPTIONS, f"-D{name}={name}", *tensor_options, *options)
         )
         kwg_size = kernel.get_work_group_info(
             cl.kernel_work_group_info.WORK_GROUP_SIZE, self.device.device
         )
         try:
-            kernel.set_args(*(_as_argument(value) for value in (*gws, *arguments)))
+            kernel.set_args(*(_as_argument(value) for value in (*gws, *flat)))
         except cl.Error as exc:
             raise self._failed(exc, 243) from exc
         limits = Limits(self.device.cache_bytes, self.device.compute_units, kwg_size)
         shape = gws if len(gws) == 3 else (*gws, 1)
         default = rule((shape[0], shape[1], shape[2]), limits)
-        return Dispatch(kernel, key, gws, default, kwg_size, arguments)
+        return Dispatch(kernel, key, gws, default, kwg_size, flat)
 
     def run(self, dispatch: Dispatch) -> list[cl.Event]:
         """Enqueue the kernel; when tuning, search for its parameters first.
@@ -231,6 +247,21 @@ class Gpu:
         last, lws = dispatch.gws[-1], params[-2]
         blocks = min(int(elapsed_us / _MAX_KERNEL_US) + 1, last)
         return (*params[:-1], round_up(last // blocks, lws))
+
+
+def _flatten(
+    arguments: Iterable[KernelArgument | Bindable],
+) -> tuple[list[KernelArgument], list[str]]:
+    """Plain arguments, and the build options that tensors among them ask for."""
+    flat: list[KernelArgument] = []
+    options: list[str] = []
+    for value in arguments:
+        if isinstance(value, (cl.Image, cl.Buffer, int, float)):
+            flat.append(value)
+        else:
+            flat += value.arguments
+            options += value.build_options
+    return flat, options
 
 
 def _as_argument(value: KernelArgument) -> cl.Image | cl.Buffer | np.int32 | np.float32:

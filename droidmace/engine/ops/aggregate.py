@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from droidmace.engine.attributes import FusedActivation, Shape, Window, nhwc, unsupported
 from droidmace.engine.opencl import local_size
-from droidmace.engine.opencl.image import ImageTensor, blocks
 from droidmace.engine.opencl.runtime import Dispatch
-from droidmace.engine.ops.base import GpuOp, NetContext, per_pixel_gws, shape_key
+from droidmace.engine.opencl.tensor import Tensor, blocks
+from droidmace.engine.ops.base import NetContext, SingleOutputOp, per_pixel_gws, shape_key
 from droidmace.formats.netdef import OperatorDef
 
 _TILE = 16
@@ -16,7 +16,7 @@ _POOL_AVERAGE, _POOL_MAX = 1, 2
 _REDUCE_MEAN, _REDUCE_SUM = 0, 4
 
 
-class Pooling(GpuOp):
+class Pooling(SingleOutputOp):
     """Maximum or average over a window."""
 
     def __init__(self, op: OperatorDef, context: NetContext) -> None:
@@ -34,15 +34,15 @@ class Pooling(GpuOp):
         self.padding = (0, 0)
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
-        """See :class:`GpuOp`."""
+        """See :class:`SingleOutputOp`."""
         batch, height, width, channels = nhwc(shapes[self.inputs[0]])
         out, self.padding = self.window.slide((height, width), ceil=self.ceil)
         if min(out) < 1:
             raise unsupported(self.op, f"{height}x{width} pixels are fewer than the window")
         return (batch, *out, channels)
 
-    def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
-        """See :class:`GpuOp`."""
+    def bind_single(self, inputs: Sequence[Tensor], output: Tensor) -> list[Dispatch]:
+        """See :class:`SingleOutputOp`."""
         _, in_height, in_width, _ = nhwc(inputs[0].shape)
         return [
             self.gpu.bind(
@@ -50,8 +50,8 @@ class Pooling(GpuOp):
                 "pooling",
                 options=("-DPOOL_AVG",) if self.kind == _POOL_AVERAGE else (),
                 arguments=(
-                    inputs[0].image,
-                    output.image,
+                    inputs[0],
+                    output,
                     in_height,
                     in_width,
                     nhwc(output.shape)[1],
@@ -68,7 +68,7 @@ class Pooling(GpuOp):
         ]
 
 
-class Reduce(GpuOp):
+class Reduce(SingleOutputOp):
     """Mean, minimum, maximum, product or sum over height and width, or over channels."""
 
     def __init__(self, op: OperatorDef, context: NetContext) -> None:
@@ -82,7 +82,7 @@ class Reduce(GpuOp):
         self._scratch: list[Shape] = []
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
-        """See :class:`GpuOp`."""
+        """See :class:`SingleOutputOp`."""
         batch, height, width, channels = nhwc(shapes[self.inputs[0]])
         if self.axes == [3]:
             return (batch, height, width, 1)
@@ -93,11 +93,11 @@ class Reduce(GpuOp):
         return (batch, 1, 1, channels)
 
     def scratch_shapes(self) -> list[Shape]:
-        """See :class:`GpuOp`."""
+        """See :class:`SingleOutputOp`."""
         return self._scratch
 
-    def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
-        """See :class:`GpuOp`."""
+    def bind_single(self, inputs: Sequence[Tensor], output: Tensor) -> list[Dispatch]:
+        """See :class:`SingleOutputOp`."""
         source, *scratch = inputs
         if self.axes == [3]:
             return [self._over_channels(source, output)]
@@ -109,7 +109,7 @@ class Reduce(GpuOp):
             for i in range(len(stages) - 1)
         ]
 
-    def _over_pixels(self, source: ImageTensor, target: ImageTensor, scale: float) -> Dispatch:
+    def _over_pixels(self, source: Tensor, target: Tensor, scale: float) -> Dispatch:
         _, in_height, in_width, channels = nhwc(source.shape)
         batch, height, width, _ = nhwc(target.shape)
         gws = (width, height, batch * blocks(channels))
@@ -117,13 +117,13 @@ class Reduce(GpuOp):
             "reduce",
             "reduce_hw",
             options=(f"-DREDUCE_TYPE={self.kind}",),
-            arguments=(source.image, target.image, in_height, in_width, blocks(channels), scale),
+            arguments=(source, target, in_height, in_width, blocks(channels), scale),
             key=shape_key("reduce_hw_opencl_kernel", *gws),
             gws=gws,
             rule=local_size.default_3d,
         )
 
-    def _over_channels(self, source: ImageTensor, target: ImageTensor) -> Dispatch:
+    def _over_channels(self, source: Tensor, target: Tensor) -> Dispatch:
         batch, height, width, channels = nhwc(source.shape)
         gws = (1, width, batch * height)
         scale = 1.0 / channels if self.kind == _REDUCE_MEAN else 1.0
@@ -131,14 +131,14 @@ class Reduce(GpuOp):
             "reduce",
             "reduce_c",
             options=(f"-DREDUCE_TYPE={self.kind}",),
-            arguments=(source.image, target.image, channels, scale),
+            arguments=(source, target, channels, scale),
             key=shape_key("reduce_c_opencl_kernel", *gws),
             gws=gws,
             rule=local_size.default_3d,
         )
 
 
-class FullyConnected(GpuOp):
+class FullyConnected(SingleOutputOp):
     """Every output from every input."""
 
     def __init__(self, op: OperatorDef, context: NetContext) -> None:
@@ -149,7 +149,7 @@ class FullyConnected(GpuOp):
         self.activation = FusedActivation.of(op)
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
-        """See :class:`GpuOp`."""
+        """See :class:`SingleOutputOp`."""
         batch, height, width, channels = nhwc(shapes[self.inputs[0]])
         if (channels, height, width) != self.weight_shape[1:]:
             raise unsupported(
@@ -159,8 +159,8 @@ class FullyConnected(GpuOp):
             )
         return (batch, 1, 1, self.weight_shape[0])
 
-    def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
-        """See :class:`GpuOp`."""
+    def bind_single(self, inputs: Sequence[Tensor], output: Tensor) -> list[Dispatch]:
+        """See :class:`SingleOutputOp`."""
         _, in_height, in_width, in_channels = nhwc(inputs[0].shape)
         batch, _, _, channels = nhwc(output.shape)
         bias = () if self.bias is None else (self.bias,)
@@ -170,10 +170,10 @@ class FullyConnected(GpuOp):
                 "fully_connected_width",
                 options=(*(("-DBIAS",) if bias else ()), *self.activation.options),
                 arguments=(
-                    inputs[0].image,
+                    inputs[0],
                     self.weight,
                     *bias,
-                    output.image,
+                    output,
                     *self.activation.arguments,
                     in_height,
                     in_width,
@@ -187,22 +187,22 @@ class FullyConnected(GpuOp):
         ]
 
 
-class Softmax(GpuOp):
+class Softmax(SingleOutputOp):
     """Softmax over the channels, or its logarithm."""
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
-        """See :class:`GpuOp`."""
+        """See :class:`SingleOutputOp`."""
         return shapes[self.inputs[0]]
 
-    def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
-        """See :class:`GpuOp`."""
+    def bind_single(self, inputs: Sequence[Tensor], output: Tensor) -> list[Dispatch]:
+        """See :class:`SingleOutputOp`."""
         shape = nhwc(output.shape)
         return [
             self.gpu.bind(
                 "softmax",
                 "softmax",
                 options=("-DUSE_LOG",) if self.op.int_arg("use_log") else (),
-                arguments=(inputs[0].image, output.image, shape[3]),
+                arguments=(inputs[0], output, shape[3]),
                 key=shape_key("softmax_opencl_kernel", *shape),
                 gws=per_pixel_gws(shape),
                 rule=local_size.softmax,

@@ -6,60 +6,56 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import pyopencl as cl
-
 from droidmace.engine.attributes import Shape, nhwc, unsupported
-from droidmace.engine.opencl.image import ImageTensor, WeightImages, blocks
 from droidmace.engine.opencl.runtime import Dispatch, Gpu
+from droidmace.engine.opencl.tensor import Tensor, TensorMemory, Weights, WeightTable, blocks
 from droidmace.formats.netdef import NetDef, OperatorDef
 
 
 @dataclass(frozen=True)
 class NetContext:
-    """What an op may use while it is made: the device, the constants, the net it belongs to.
-
-    ``half``: activations and weights are kept as 16-bit floats.
-    """
+    """What an op may use while it is made: the device, the constants, the net it belongs to."""
 
     gpu: Gpu
-    weights: WeightImages
+    weights: Weights
     net: NetDef
-    half: bool
+    memory: TensorMemory
 
 
 class GpuOp(ABC):
     """One op of the graph on the GPU.
 
-    Making it uploads its weights. ``output_shape`` is asked before ``bind``; both may be called
+    Making it uploads its weights. ``output_shapes`` is asked before ``bind``; both may be called
     again when the model's input gets another shape. All raise ``EngineError``.
     """
 
     is_alias = False
-    """Whether the output is the input's image under another name and shape."""
+    """Whether the output is the input's memory under another name and shape."""
 
     def __init__(self, op: OperatorDef, context: NetContext) -> None:
-        if len(op.outputs) != 1:
-            raise unsupported(op, f"{len(op.outputs)} outputs")
         self.op = op
         self.context = context
         self.gpu = context.gpu
         self.inputs = [name for name in op.inputs if name not in context.weights]
         if not self.inputs:
             raise unsupported(op, "all its inputs are constant")
-        self.output = op.outputs[0]
+        self.outputs = list(op.outputs)
 
     @abstractmethod
-    def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
-        """The output's shape, given those of the activations that the op reads."""
+    def output_shapes(self, shapes: Mapping[str, Shape]) -> list[Shape]:
+        """The outputs' shapes, given those of the activations that the op reads."""
 
     @abstractmethod
-    def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
-        """Build the op's kernels for these images, in the order they are to run."""
+    def bind(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Dispatch]:
+        """Build the op's kernels for these tensors, in the order they are to run.
 
-    def vector(self, index: int, channels: int) -> cl.Image:
+        ``inputs``: the activations it reads, then its scratch.
+        """
+
+    def vector(self, index: int, channels: int) -> WeightTable:
         """Input ``index``, a constant with one value per channel.
 
-        The size is checked: a kernel that reads past the end of an image may crash the driver.
+        The size is checked: a kernel that reads past the end of a tensor may crash the driver.
         """
         if index >= len(self.op.inputs):
             raise unsupported(self.op, f"{len(self.op.inputs)} inputs are too few")
@@ -70,12 +66,38 @@ class GpuOp(ABC):
         return self.context.weights.vector(name)
 
     def scratch_shapes(self) -> list[Shape]:
-        """Activation shapes of images that the op needs between its own kernels."""
+        """Shapes of tensors that the op needs between its own kernels."""
         return []
 
 
+class SingleOutputOp(GpuOp):
+    """An op with one output, as most are."""
+
+    def __init__(self, op: OperatorDef, context: NetContext) -> None:
+        super().__init__(op, context)
+        if len(op.outputs) != 1:
+            raise unsupported(op, f"{len(op.outputs)} outputs")
+        self.output = op.outputs[0]
+
+    @abstractmethod
+    def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        """See :meth:`GpuOp.output_shapes`."""
+
+    @abstractmethod
+    def bind_single(self, inputs: Sequence[Tensor], output: Tensor) -> list[Dispatch]:
+        """See :meth:`GpuOp.bind`."""
+
+    def output_shapes(self, shapes: Mapping[str, Shape]) -> list[Shape]:
+        """See :class:`GpuOp`."""
+        return [self.output_shape(shapes)]
+
+    def bind(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Dispatch]:
+        """See :class:`GpuOp`."""
+        return self.bind_single(inputs, outputs[0])
+
+
 def per_pixel_gws(shape: Shape) -> tuple[int, int, int]:
-    """One work-item per pixel of the image: (channel blocks, width, batch * height)."""
+    """One work-item for each four channels of a pixel: (channel blocks, width, batch * height)."""
     batch, height, width, channels = nhwc(shape)
     return (blocks(channels), width, batch * height)
 

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import pyopencl as cl
-
 from droidmace.engine.attributes import FusedActivation, Shape, Window, nhwc, unsupported
 from droidmace.engine.opencl import local_size
-from droidmace.engine.opencl.image import ImageTensor, blocks
-from droidmace.engine.opencl.runtime import Dispatch, KernelArgument
-from droidmace.engine.ops.base import GpuOp, NetContext, shape_key
+from droidmace.engine.opencl.runtime import Bindable, Dispatch, KernelArgument
+from droidmace.engine.opencl.tensor import Tensor, WeightTable, blocks
+from droidmace.engine.ops.base import NetContext, SingleOutputOp, shape_key
 from droidmace.formats.netdef import OperatorDef
 
 
-class _Convolution(GpuOp):
+class _Convolution(SingleOutputOp):
     """What the two convolutions share."""
 
     def __init__(self, op: OperatorDef, context: NetContext) -> None:
         super().__init__(op, context)
         self.filter_shape = context.weights.filter_shape(op.inputs[1])
-        self.bias: cl.Image | None = None
+        self.bias: WeightTable | None = None
         self.window = Window.of(op, (self.filter_shape[2], self.filter_shape[3]))
         self.activation = FusedActivation.of(op)
         self.padding = (0, 0)
@@ -39,11 +37,11 @@ class _Convolution(GpuOp):
         return (*(("-DBIAS",) if self.bias is not None else ()), *self.activation.options)
 
     def arguments(
-        self, source: ImageTensor, weights: KernelArgument, target: ImageTensor
-    ) -> tuple[KernelArgument, ...]:
+        self, source: Tensor, weights: WeightTable, target: Tensor
+    ) -> tuple[KernelArgument | Bindable, ...]:
         """The arguments every convolution kernel begins with."""
         bias = () if self.bias is None else (self.bias,)
-        return (source.image, weights, *bias, target.image, *self.activation.arguments)
+        return (source, weights, *bias, target, *self.activation.arguments)
 
 
 class Conv2D(_Convolution):
@@ -58,7 +56,7 @@ class Conv2D(_Convolution):
             self.bias = self.vector(2, self.filter_shape[0])
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
-        """See :class:`GpuOp`."""
+        """See :class:`SingleOutputOp`."""
         shape = shapes[self.inputs[0]]
         if nhwc(shape)[3] != self.filter_shape[1]:
             raise unsupported(
@@ -67,8 +65,8 @@ class Conv2D(_Convolution):
             )
         return self.slide(shape, self.filter_shape[0])
 
-    def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
-        """See :class:`GpuOp`."""
+    def bind_single(self, inputs: Sequence[Tensor], output: Tensor) -> list[Dispatch]:
+        """See :class:`SingleOutputOp`."""
         source = inputs[0]
         _, in_height, in_width, in_channels = nhwc(source.shape)
         batch, height, width, channels = nhwc(output.shape)
@@ -115,7 +113,7 @@ class DepthwiseConv2d(_Convolution):
             self.bias = self.vector(2, self.filter_shape[1])
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
-        """See :class:`GpuOp`."""
+        """See :class:`SingleOutputOp`."""
         shape = shapes[self.inputs[0]]
         channels = self.filter_shape[1]
         if nhwc(shape)[3] != channels:
@@ -125,8 +123,8 @@ class DepthwiseConv2d(_Convolution):
             )
         return self.slide(shape, channels)
 
-    def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
-        """See :class:`GpuOp`."""
+    def bind_single(self, inputs: Sequence[Tensor], output: Tensor) -> list[Dispatch]:
+        """See :class:`SingleOutputOp`."""
         source = inputs[0]
         _, in_height, in_width, _ = nhwc(source.shape)
         batch, height, width, channels = nhwc(output.shape)

@@ -6,22 +6,22 @@ from collections.abc import Mapping, Sequence
 
 from droidmace.engine.attributes import Shape, nhwc, reshaped, shape_from, unsupported
 from droidmace.engine.opencl import local_size
-from droidmace.engine.opencl.image import (
-    ImageTensor,
+from droidmace.engine.opencl.runtime import Dispatch
+from droidmace.engine.opencl.tensor import (
+    Tensor,
     allocate_buffer,
     bind_download,
     bind_upload,
     blocks,
     float32_buffer_bytes,
 )
-from droidmace.engine.opencl.runtime import Dispatch
-from droidmace.engine.ops.base import GpuOp, NetContext, per_pixel_gws, shape_key
+from droidmace.engine.ops.base import NetContext, SingleOutputOp, per_pixel_gws, shape_key
 from droidmace.formats.netdef import OperatorDef
 
 _FRAMEWORKS_WITH_NCHW = (2, 3)  # FrameworkType: ONNX, PYTORCH
 
 
-class Concat(GpuOp):
+class Concat(SingleOutputOp):
     """Inputs one after the other along the channels."""
 
     def __init__(self, op: OperatorDef, context: NetContext) -> None:
@@ -32,7 +32,7 @@ class Concat(GpuOp):
             raise unsupported(op, "constant inputs, or fewer than two")
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
-        """See :class:`GpuOp`."""
+        """See :class:`SingleOutputOp`."""
         found = [nhwc(shapes[name]) for name in self.inputs]
         if len({shape[:3] for shape in found}) != 1:
             raise unsupported(self.op, f"inputs {[list(shape) for shape in found]}")
@@ -40,8 +40,8 @@ class Concat(GpuOp):
             raise unsupported(self.op, "more than two inputs whose channels are no multiples of 4")
         return (*found[0][:3], sum(shape[3] for shape in found))
 
-    def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
-        """See :class:`GpuOp`."""
+    def bind_single(self, inputs: Sequence[Tensor], output: Tensor) -> list[Dispatch]:
+        """See :class:`SingleOutputOp`."""
         key = shape_key("concat_opencl_kernel", *nhwc(output.shape))
         if len(inputs) == 2:
             channels = [nhwc(tensor.shape)[3] for tensor in inputs]
@@ -50,7 +50,7 @@ class Concat(GpuOp):
                     "concat",
                     "concat_channel",
                     options=("-DDIVISIBLE_FOUR",) if channels[0] % 4 == 0 else (),
-                    arguments=(inputs[0].image, inputs[1].image, *channels, output.image),
+                    arguments=(inputs[0], inputs[1], *channels, output),
                     key=key,
                     gws=per_pixel_gws(output.shape),
                     rule=local_size.concat,
@@ -63,7 +63,7 @@ class Concat(GpuOp):
                 self.gpu.bind(
                     "concat",
                     "concat_channel_multi",
-                    arguments=(tensor.image, offset, output.image),
+                    arguments=(tensor, offset, output),
                     key=f"{key}_{offset}",
                     gws=per_pixel_gws(tensor.shape),
                     rule=local_size.concat,
@@ -73,7 +73,7 @@ class Concat(GpuOp):
         return dispatches
 
 
-class Pad(GpuOp):
+class Pad(SingleOutputOp):
     """Rows and columns added: a constant, or a mirror image."""
 
     def __init__(self, op: OperatorDef, context: NetContext) -> None:
@@ -88,7 +88,7 @@ class Pad(GpuOp):
             raise unsupported(op, f"pad type {self.kind}")
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
-        """See :class:`GpuOp`."""
+        """See :class:`SingleOutputOp`."""
         batch, height, width, channels = nhwc(shapes[self.inputs[0]])
         if self.kind:
             reach = max(*self.before, *self.after)
@@ -101,8 +101,8 @@ class Pad(GpuOp):
             channels,
         )
 
-    def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
-        """See :class:`GpuOp`."""
+    def bind_single(self, inputs: Sequence[Tensor], output: Tensor) -> list[Dispatch]:
+        """See :class:`SingleOutputOp`."""
         _, height, width, _ = nhwc(inputs[0].shape)
         return [
             self.gpu.bind(
@@ -110,8 +110,8 @@ class Pad(GpuOp):
                 "pad",
                 options=(f"-DPAD_TYPE={self.kind}",),
                 arguments=(
-                    inputs[0].image,
-                    output.image,
+                    inputs[0],
+                    output,
                     self.op.float_arg("constant_value"),
                     height,
                     width,
@@ -125,7 +125,7 @@ class Pad(GpuOp):
         ]
 
 
-class Reshape(GpuOp):
+class Reshape(SingleOutputOp):
     """The same values in another shape: Reshape, Flatten, Squeeze, Identity.
 
     Models from ONNX and PyTorch count values channel by channel, so that is the order kept when
@@ -138,14 +138,14 @@ class Reshape(GpuOp):
         self.nchw = bool(op.int_arg("has_data_format")) and framework in _FRAMEWORKS_WITH_NCHW
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
-        """See :class:`GpuOp`."""
+        """See :class:`SingleOutputOp`."""
         source = shapes[self.inputs[0]]
         target = reshaped(self.op, source, self._constant_shape())
         self.is_alias = self._keeps_pixels(nhwc(source), nhwc(target))
         return target
 
-    def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
-        """See :class:`GpuOp`."""
+    def bind_single(self, inputs: Sequence[Tensor], output: Tensor) -> list[Dispatch]:
+        """See :class:`SingleOutputOp`."""
         if self.is_alias:
             return []
         buffer = allocate_buffer(self.gpu, float32_buffer_bytes(output.shape))

@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-import pyopencl as cl
-
 from droidmace.engine.attributes import EltwiseType, FusedActivation, Shape, nhwc, unsupported
 from droidmace.engine.opencl import local_size
-from droidmace.engine.opencl.image import ImageTensor
-from droidmace.engine.opencl.runtime import Dispatch, KernelArgument
-from droidmace.engine.ops.base import GpuOp, NetContext, per_pixel_gws, shape_key
+from droidmace.engine.opencl.runtime import Bindable, Dispatch
+from droidmace.engine.opencl.tensor import Tensor, WeightTable
+from droidmace.engine.ops.base import NetContext, SingleOutputOp, per_pixel_gws, shape_key
 from droidmace.formats.netdef import OperatorDef
 
 
-class Activation(GpuOp):
+class Activation(SingleOutputOp):
     """An activation on its own."""
 
     def __init__(self, op: OperatorDef, context: NetContext) -> None:
@@ -23,7 +21,7 @@ class Activation(GpuOp):
         self.name = op.str_arg("activation", "NOOP")
         if self.name == "PRELU":
             self.options: tuple[str, ...] = ("-DUSE_PRELU",)
-            self.alpha: list[cl.Image] = []
+            self.alpha: list[WeightTable] = []
             self.numbers = (0.0, 0.0)
         else:
             activation = FusedActivation.of(op)
@@ -31,20 +29,20 @@ class Activation(GpuOp):
             self.alpha = []
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
-        """See :class:`GpuOp`."""
+        """See :class:`SingleOutputOp`."""
         shape = shapes[self.inputs[0]]
         if self.name == "PRELU":
             self.alpha = [self.vector(1, nhwc(shape)[3])]
         return shape
 
-    def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
-        """See :class:`GpuOp`."""
+    def bind_single(self, inputs: Sequence[Tensor], output: Tensor) -> list[Dispatch]:
+        """See :class:`SingleOutputOp`."""
         return [
             self.gpu.bind(
                 "activation",
                 "activation",
                 options=self.options,
-                arguments=(inputs[0].image, *self.alpha, *self.numbers, output.image),
+                arguments=(inputs[0], *self.alpha, *self.numbers, output),
                 key=shape_key(f"{self.name.lower()}_opencl_kernel", *nhwc(output.shape)),
                 gws=per_pixel_gws(output.shape),
                 rule=local_size.default_3d,
@@ -52,7 +50,7 @@ class Activation(GpuOp):
         ]
 
 
-class Eltwise(GpuOp):
+class Eltwise(SingleOutputOp):
     """Arithmetic of two activations, or of one and a constant or a number."""
 
     def __init__(self, op: OperatorDef, context: NetContext) -> None:
@@ -65,7 +63,7 @@ class Eltwise(GpuOp):
         needed = (2,) if self.kind is EltwiseType.CLIP else (0, 2)
         if len(self.coefficients) not in needed:
             raise unsupported(op, f"{len(self.coefficients)} coefficients")
-        self.constant: ImageTensor | None = None
+        self.constant: Tensor | None = None
         self.constant_first = False
         for index, name in enumerate(op.inputs):
             if name in context.weights:
@@ -74,15 +72,15 @@ class Eltwise(GpuOp):
         if len(op.inputs) > 2:
             raise unsupported(op, f"{len(op.inputs)} inputs")
 
-    def _upload(self, name: str) -> ImageTensor:
+    def _upload(self, name: str) -> Tensor:
         weights = self.context.weights
         shape = weights.array(name).shape
         if len(shape) == 1:
-            return ImageTensor((1, 1, 1, shape[0]), weights.vector(name))
+            return weights.vector_activation(name)
         return weights.activation(name)
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
-        """See :class:`GpuOp`."""
+        """See :class:`SingleOutputOp`."""
         found = [shapes[name] for name in self.inputs]
         if self.constant is not None:
             found.append(self.constant.shape)
@@ -91,14 +89,14 @@ class Eltwise(GpuOp):
             self._broadcast(*found)
         return found[0]
 
-    def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
-        """See :class:`GpuOp`."""
+    def bind_single(self, inputs: Sequence[Tensor], output: Tensor) -> list[Dispatch]:
+        """See :class:`SingleOutputOp`."""
         operands = list(inputs)
         if self.constant is not None:
             operands.insert(0 if self.constant_first else len(operands), self.constant)
         options = [f"-DELTWISE_TYPE={int(self.kind)}"]
         swapped = False
-        second: tuple[KernelArgument, ...]
+        second: tuple[Bindable | float, ...]
         if len(operands) == 1:
             options.append("-DINPUT_SCALAR")
             second = (self.op.float_arg("scalar_input", 1.0),)
@@ -108,7 +106,7 @@ class Eltwise(GpuOp):
             if sizes[0] < sizes[1]:
                 operands.reverse()
                 swapped = True
-            second = (operands[1].image,)
+            second = (operands[1],)
             options += self._broadcast(operands[0].shape, operands[1].shape)
         if swapped:
             options.append("-DSWAPPED")
@@ -121,11 +119,11 @@ class Eltwise(GpuOp):
                 "eltwise",
                 options=options,
                 arguments=(
-                    operands[0].image,
+                    operands[0],
                     *second,
                     *sizes,
                     *self.coefficients,
-                    output.image,
+                    output,
                 ),
                 key=shape_key("eltwise_opencl_kernel", *nhwc(output.shape)),
                 gws=per_pixel_gws(output.shape),
@@ -147,22 +145,22 @@ class Eltwise(GpuOp):
         raise unsupported(self.op, f"broadcast of {list(part)} to {list(whole)}")
 
 
-class BiasAdd(GpuOp):
+class BiasAdd(SingleOutputOp):
     """A constant per channel added."""
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
-        """See :class:`GpuOp`."""
+        """See :class:`SingleOutputOp`."""
         shape = shapes[self.inputs[0]]
         self.bias = self.vector(1, nhwc(shape)[3])
         return shape
 
-    def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
-        """See :class:`GpuOp`."""
+    def bind_single(self, inputs: Sequence[Tensor], output: Tensor) -> list[Dispatch]:
+        """See :class:`SingleOutputOp`."""
         return [
             self.gpu.bind(
                 "bias_add",
                 "bias_add",
-                arguments=(inputs[0].image, self.bias, output.image),
+                arguments=(inputs[0], self.bias, output),
                 key=shape_key("bias_add_opencl_kernel", *nhwc(output.shape)),
                 gws=per_pixel_gws(output.shape),
                 rule=local_size.default_3d,
@@ -170,25 +168,25 @@ class BiasAdd(GpuOp):
         ]
 
 
-class BatchNorm(GpuOp):
+class BatchNorm(SingleOutputOp):
     """Scale and offset per channel; mean and variance too unless they are folded."""
 
     def __init__(self, op: OperatorDef, context: NetContext) -> None:
         super().__init__(op, context)
         if len(op.inputs) not in (3, 5):
             raise unsupported(op, f"{len(op.inputs)} inputs")
-        self.constants: list[cl.Image] = []
+        self.constants: list[WeightTable] = []
         self.activation = FusedActivation.of(op)
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
-        """See :class:`GpuOp`."""
+        """See :class:`SingleOutputOp`."""
         shape = shapes[self.inputs[0]]
         channels = nhwc(shape)[3]
         self.constants = [self.vector(i, channels) for i in range(1, len(self.op.inputs))]
         return shape
 
-    def bind(self, inputs: Sequence[ImageTensor], output: ImageTensor) -> list[Dispatch]:
-        """See :class:`GpuOp`."""
+    def bind_single(self, inputs: Sequence[Tensor], output: Tensor) -> list[Dispatch]:
+        """See :class:`SingleOutputOp`."""
         folded = len(self.constants) == 2
         epsilon = () if folded else (self.op.float_arg("epsilon", 1e-5),)
         name = self.op.str_arg("activation", "NOOP")
@@ -198,12 +196,12 @@ class BatchNorm(GpuOp):
                 "batch_norm",
                 options=(*(("-DFOLDED_CONSTANT",) if folded else ()), *self.activation.options),
                 arguments=(
-                    inputs[0].image,
+                    inputs[0],
                     *self.constants,
                     *epsilon,
                     nhwc(output.shape)[3],
                     *self.activation.arguments,
-                    output.image,
+                    output,
                 ),
                 key=shape_key(
                     "batch_norm_opencl_kernel", _ACTIVATION_NUMBER[name], *nhwc(output.shape)

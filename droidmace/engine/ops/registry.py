@@ -1,7 +1,8 @@
-"""Which op of a model is which class."""
+"""Which op of a model is which class, in which memory, on which kind of device."""
 
 from __future__ import annotations
 
+from droidmace.engine.opencl.tensor import BufferMemory, TensorMemory
 from droidmace.engine.ops.aggregate import FullyConnected, Pooling, Reduce, Softmax
 from droidmace.engine.ops.base import GpuOp
 from droidmace.engine.ops.conv import Conv2D, DepthwiseConv2d
@@ -26,3 +27,16 @@ GPU_OPS: dict[str, type[GpuOp]] = {
     "Softmax": Softmax,
     "Squeeze": Reshape,
 }
+
+# Kernels of their own where activations lie in buffers; all others do as they are.
+BUFFER_OPS_OF_CPU: dict[str, type[GpuOp]] = {}
+BUFFER_OPS_OF_GPU: dict[str, type[GpuOp]] = {}
+
+
+def find_op(op_type: str, memory: TensorMemory) -> type[GpuOp] | None:
+    """The class for ops of that type; None if there is none."""
+    if isinstance(memory, BufferMemory):
+        own = BUFFER_OPS_OF_CPU if memory.gpu.device.is_cpu else BUFFER_OPS_OF_GPU
+        if op_type in own:
+            return own[op_type]
+    return GPU_OPS.get(op_type)

@@ -1,0 +1,380 @@
+"""Tensors on the device: in images or in buffers, and the way in and out.
+
+A kernel is written once for both (``kernels/common.h``); a tensor knows which arguments and build
+options it brings to one. Layouts: ``kernels/common.h`` and ``kernels/buffer_to_image.cl``.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import pyopencl as cl
+
+from droidmace.engine.attributes import OUT_OF_RESOURCES, Shape, nhwc
+from droidmace.engine.macelog import format_vector
+from droidmace.engine.opencl.device import describe_error
+from droidmace.engine.opencl.local_size import filter_2d, round_up, row_2d
+from droidmace.engine.opencl.runtime import Dispatch, Gpu, KernelArgument
+from droidmace.errors import EngineError
+
+Size = tuple[int, int]
+"""Of an image: width and height in pixels. Of a buffer: elements, and 1."""
+HostArray = npt.NDArray[np.float32] | npt.NDArray[np.float16]
+_IMAGE_ALLOCATOR = "runtimes/opencl/opencl_image_allocator.cc"
+_BUFFER_ALLOCATOR = "runtimes/opencl/opencl_buffer_allocator.cc"
+_IMAGE_TOO_LARGE = "CL_INVALID_IMAGE_SIZE"
+_TRANSFORMS = "buffer_to_image"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tensor:
+    """An activation on the device: its shape and what holds it (which may be larger).
+
+    ``stride``: elements from one pixel to the next; only a buffer has it.
+    """
+
+    shape: Shape
+    memory: cl.Image | cl.Buffer
+    build_options: tuple[str, ...] = ()
+    stride: int = 0
+
+    @property
+    def arguments(self) -> tuple[KernelArgument, ...]:
+        """What the macros IN and OUT take."""
+        width = nhwc(self.shape)[2]
+        return (self.memory, width, self.stride) if self.stride else (self.memory, width)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WeightTable:
+    """A constant as a table of pixels with four values each: ``size`` is (width, height)."""
+
+    size: Size
+    memory: cl.Image | cl.Buffer
+    build_options: tuple[str, ...] = ()
+
+    @property
+    def arguments(self) -> tuple[KernelArgument, ...]:
+        """What the macro WEIGHTS takes."""
+        if isinstance(self.memory, cl.Image):
+            return (self.memory,)
+        return (self.memory, self.size[0])
+
+
+def blocks(channels: int) -> int:
+    """Pixels for that many channels, four to each."""
+    return -(-channels // 4)
+
+
+def transform_gws(shape: Shape) -> tuple[int, int]:
+    """One work-item for each four channels of a pixel: (blocks * W, N * H)."""
+    batch, height, width, channels = nhwc(shape)
+    return (blocks(channels) * width, batch * height)
+
+
+class TensorMemory(ABC):
+    """Where a net's tensors lie, of 32-bit or 16-bit floats."""
+
+    build_options: tuple[str, ...]
+
+    def __init__(self, gpu: Gpu, *, half: bool) -> None:
+        self.gpu = gpu
+        self.half = half
+
+    @abstractmethod
+    def activation_size(self, shape: Shape) -> Size:
+        """What an activation of that shape needs."""
+
+    @abstractmethod
+    def allocate(self, size: Size) -> cl.Image | cl.Buffer:
+        """New memory. Raises ``EngineError``, with the reason on the log."""
+
+    @abstractmethod
+    def activation(self, shape: Shape, memory: cl.Image | cl.Buffer) -> Tensor:
+        """An activation of that shape in ``memory``."""
+
+    @abstractmethod
+    def weight_table(self, size: Size) -> WeightTable:
+        """A new table of ``size`` pixels."""
+
+    @abstractmethod
+    def as_activation(self, vector: WeightTable, channels: int) -> Tensor:
+        """A row of blocks as an activation of one pixel."""
+
+
+class ImageMemory(TensorMemory):
+    """RGBA images, which know the type of their elements themselves."""
+
+    build_options = ()
+
+    def activation_size(self, shape: Shape) -> Size:
+        """See :class:`TensorMemory`."""
+        return transform_gws(shape)
+
+    def allocate(self, size: Size) -> cl.Image:
+        """See :class:`TensorMemory`."""
+        return allocate_image(self.gpu, size, half=self.half)
+
+    def activation(self, shape: Shape, memory: cl.Image | cl.Buffer) -> Tensor:
+        """See :class:`TensorMemory`."""
+        return Tensor(shape, memory)
+
+    def weight_table(self, size: Size) -> WeightTable:
+        """See :class:`TensorMemory`."""
+        return WeightTable(size, self.allocate(size))
+
+    def as_activation(self, vector: WeightTable, channels: int) -> Tensor:
+        """See :class:`TensorMemory`."""
+        return Tensor((1, 1, 1, channels), vector.memory)
+
+
+class BufferMemory(TensorMemory):
+    """Buffers: pixel after pixel, the channels rounded up to what suits the device."""
+
+    def __init__(self, gpu: Gpu, *, half: bool) -> None:
+        super().__init__(gpu, half=half)
+        self.build_options = ("-DBUFFER_MEMORY", *(("-DHALF_STORAGE",) if half else ()))
+        self._element_bytes = 2 if half else 4
+
+    def activation_size(self, shape: Shape) -> Size:
+        """See :class:`TensorMemory`."""
+        batch, height, width, _ = nhwc(shape)
+        return (batch * height * width * self._stride(shape), 1)
+
+    def allocate(self, size: Size) -> cl.Buffer:
+        """See :class:`TensorMemory`."""
+        return allocate_buffer(self.gpu, size[0] * size[1] * self._element_bytes)
+
+    def activation(self, shape: Shape, memory: cl.Image | cl.Buffer) -> Tensor:
+        """See :class:`TensorMemory`."""
+        return Tensor(shape, memory, self.build_options, self._stride(shape))
+
+    def weight_table(self, size: Size) -> WeightTable:
+        """See :class:`TensorMemory`."""
+        return WeightTable(size, self.allocate((size[0] * 4, size[1])), self.build_options)
+
+    def as_activation(self, vector: WeightTable, channels: int) -> Tensor:
+        """See :class:`TensorMemory`."""
+        return Tensor((1, 1, 1, channels), vector.memory, self.build_options, vector.size[0] * 4)
+
+    def _stride(self, shape: Shape) -> int:
+        return round_up(nhwc(shape)[3], self.gpu.device.channel_alignment)
+
+
+def allocate_image(gpu: Gpu, size: Size, *, half: bool) -> cl.Image:
+    """A new image; 16-bit floats if ``half``.
+
+    Raises ``EngineError``, with the reason on the log, when the device cannot hold it.
+    """
+    gpu.risk_failure()
+    limit = gpu.device.max_image_size
+    what = f"image with shape: {format_vector(size)}"
+    if size[0] > limit[0] or size[1] > limit[1]:
+        error = _not_allocated(gpu, f"{_IMAGE_ALLOCATOR}:48", what, _IMAGE_TOO_LARGE)
+        gpu.log.warning(
+            f"{_IMAGE_ALLOCATOR}:54", f"The allowable OpenCL image size is: {limit[0]}x{limit[1]}"
+        )
+        raise error
+    kind = cl.channel_type.HALF_FLOAT if half else cl.channel_type.FLOAT
+    try:
+        return cl.create_image(
+            gpu.device.context,
+            cl.mem_flags.READ_WRITE,
+            cl.ImageFormat(cl.channel_order.RGBA, kind),
+            shape=size,
+        )
+    except cl.Error as exc:
+        raise _not_allocated(gpu, f"{_IMAGE_ALLOCATOR}:48", what, describe_error(exc)) from exc
+
+
+def allocate_buffer(gpu: Gpu, size_bytes: int) -> cl.Buffer:
+    """A new buffer. Raises ``EngineError``, with the reason on the log."""
+    gpu.risk_failure()
+    try:
+        return cl.Buffer(gpu.device.context, cl.mem_flags.READ_WRITE, size_bytes)
+    except cl.Error as exc:
+        what = f"Buffer with {size_bytes} bytes"
+        raise _not_allocated(gpu, f"{_BUFFER_ALLOCATOR}:48", what, describe_error(exc)) from exc
+
+
+def _not_allocated(gpu: Gpu, where: str, what: str, reason: str) -> EngineError:
+    gpu.log.warning(where, f"Allocate OpenCL {what} failed because of {reason}")
+    return EngineError(OUT_OF_RESOURCES, details=f"{what}: {reason}")
+
+
+def bind_upload(
+    gpu: Gpu, buffer: cl.Buffer, target: Tensor, *, nchw: bool = False, half: bool = False
+) -> Dispatch:
+    """Buffer to activation; the buffer is NHWC without gaps unless ``nchw``."""
+    shape = target.shape
+    _, height, width, channels = nhwc(shape)
+    return gpu.bind(
+        _TRANSFORMS,
+        "in_out_buffer_to_image",
+        options=_buffer_options(nchw=nchw, half=half),
+        arguments=(buffer, height, width, channels, target),
+        key=f"in_out_buffer_to_image_{format_vector(shape)}",
+        gws=transform_gws(shape),
+        rule=row_2d,
+    )
+
+
+def bind_download(gpu: Gpu, source: Tensor, buffer: cl.Buffer, *, nchw: bool = False) -> Dispatch:
+    """Activation to buffer of 32-bit floats; NHWC without gaps unless ``nchw``."""
+    shape = source.shape
+    _, height, width, channels = nhwc(shape)
+    return gpu.bind(
+        _TRANSFORMS,
+        "in_out_image_to_buffer",
+        options=_buffer_options(nchw=nchw),
+        arguments=(buffer, height, width, channels, source),
+        key=f"in_out_image_to_buffer_{format_vector(shape)}",
+        gws=transform_gws(shape),
+        rule=row_2d,
+    )
+
+
+class Weights:
+    """Constants on the device, each uploaded and transformed once.
+
+    The transforms run, and are tuned, when an op asks for them: while the engine starts.
+    """
+
+    def __init__(self, memory: TensorMemory, tensors: dict[str, HostArray]) -> None:
+        self._memory = memory
+        self._gpu = memory.gpu
+        self._tensors = tensors
+        self._tables: dict[tuple[str, str], WeightTable] = {}
+        self._activations: dict[str, Tensor] = {}
+        self._packed: dict[tuple[str, str], cl.Buffer] = {}
+        self._pending: list[Dispatch] = []
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tensors
+
+    def array(self, name: str) -> HostArray:
+        """The constant's values. Raises ``EngineError`` when there is none of that name."""
+        try:
+            return self._tensors[name]
+        except KeyError:
+            raise EngineError(f"Unsupported: {name!r} is no constant of the model") from None
+
+    def filter_shape(self, name: str) -> tuple[int, int, int, int]:
+        """The four sizes of a filter. Raises ``EngineError`` for any other rank."""
+        shape = self.array(name).shape
+        if len(shape) != 4:
+            raise EngineError(f"Unsupported: filter {name!r} has the shape {list(shape)}")
+        return (shape[0], shape[1], shape[2], shape[3])
+
+    def convolution_filter(self, name: str) -> WeightTable:
+        """OIHW filter: [input channels, output blocks * taps]."""
+        out_channels, in_channels, height, width = self.filter_shape(name)
+        taps = height * width
+        size = (blocks(in_channels) * 4, blocks(out_channels) * taps)
+        sizes = (out_channels, in_channels, taps)
+        return self._table("filter_buffer_to_image", name, size, sizes)
+
+    def depthwise_filter(self, name: str) -> WeightTable:
+        """1IHW filter: [taps, channel blocks]."""
+        _, channels, height, width = self.filter_shape(name)
+        taps = height * width
+        size = (taps, blocks(channels))
+        return self._table("dw_filter_buffer_to_image", name, size, (channels, taps))
+
+    def fully_connected_weight(self, name: str) -> WeightTable:
+        """OIHW weight: [input blocks * taps, output channels]."""
+        out_channels, in_channels, height, width = self.filter_shape(name)
+        taps = height * width
+        size = (blocks(in_channels) * taps, out_channels)
+        return self._table("weight_width_buffer_to_image", name, size, (in_channels, taps))
+
+    def vector(self, name: str) -> WeightTable:
+        """A value per channel: one row of blocks."""
+        count = self.array(name).size
+        return self._table("arg_buffer_to_image", name, (blocks(count), 1), (count,))
+
+    def vector_activation(self, name: str) -> Tensor:
+        """A value per channel in the place of an activation of shape (1, 1, 1, channels)."""
+        return self._memory.as_activation(self.vector(name), self.array(name).size)
+
+    def activation(self, name: str) -> Tensor:
+        """A constant in the place of an activation."""
+        found = self._activations.get(name)
+        if found is None:
+            values = self._floats(name)
+            memory = self._memory.allocate(self._memory.activation_size(values.shape))
+            found = self._activations[name] = self._memory.activation(values.shape, memory)
+            buffer = self._upload(values)
+            half = values.dtype == np.float16
+            self._run(bind_upload(self._gpu, buffer, found, half=half))
+        return found
+
+    def packed(self, name: str, layout: str, pack: Callable[[HostArray], HostArray]) -> cl.Buffer:
+        """A constant as ``pack`` lays it out, in a plain buffer of the net's floats.
+
+        ``layout`` names what ``pack`` does: each constant is packed once for each.
+        """
+        buffer = self._packed.get((name, layout))
+        if buffer is None:
+            values = np.ascontiguousarray(pack(self._floats(name)))
+            stored = values.astype(np.float16 if self._memory.half else np.float32, copy=False)
+            buffer = self._packed[name, layout] = self._upload(cast(HostArray, stored))
+        return buffer
+
+    def finish(self) -> None:
+        """Wait for the transforms and let go of the buffers they read. Raises ``EngineError``."""
+        self._gpu.finish()
+        self._pending.clear()
+
+    def _table(self, kernel: str, name: str, size: Size, sizes: tuple[int, ...]) -> WeightTable:
+        table = self._tables.get((kernel, name))
+        if table is None:
+            table = self._tables[kernel, name] = self._transform(kernel, name, size, sizes)
+        return table
+
+    def _transform(self, kernel: str, name: str, size: Size, sizes: tuple[int, ...]) -> WeightTable:
+        values = self._floats(name)
+        table = self._memory.weight_table(size)
+        dispatch = self._gpu.bind(
+            _TRANSFORMS,
+            kernel,
+            options=_buffer_options(half=values.dtype == np.float16),
+            arguments=(self._upload(values), *sizes, table),
+            key=f"{kernel}_{format_vector(values.shape)}",
+            gws=size,
+            rule=filter_2d if kernel == "filter_buffer_to_image" else row_2d,
+        )
+        self._run(dispatch)
+        return table
+
+    def _floats(self, name: str) -> HostArray:
+        values = np.ascontiguousarray(self.array(name))
+        if values.dtype.kind != "f":
+            raise EngineError(f"Unsupported: {name!r} is of {values.dtype}, not of floats")
+        return cast(HostArray, values)
+
+    def _upload(self, values: HostArray) -> cl.Buffer:
+        buffer = allocate_buffer(self._gpu, max(values.nbytes, 4))
+        self._gpu.upload(buffer, values)
+        return buffer
+
+    def _run(self, dispatch: Dispatch) -> None:
+        self._gpu.run(dispatch)
+        self._pending.append(dispatch)
+
+
+def float32_buffer_bytes(shape: Shape) -> int:
+    """Bytes of a buffer of 32-bit floats of that shape."""
+    return 4 * math.prod(shape)
+
+
+def _buffer_options(*, nchw: bool = False, half: bool = False) -> tuple[str, ...]:
+    return tuple(
+        option for option, wanted in (("-DBUFFER_NCHW", nchw), ("-DBUFFER_HALF", half)) if wanted
+    )
