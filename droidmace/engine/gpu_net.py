@@ -19,6 +19,7 @@ from droidmace.engine.macelog import format_vector
 from droidmace.engine.memory import lifetimes_of, plan_memory
 from droidmace.engine.model import Model, check_graph
 from droidmace.engine.net import Array, Net, OpTiming, log_range, timing_of
+from droidmace.engine.opencl.launches import LaunchList
 from droidmace.engine.opencl.runtime import Dispatch, Gpu
 from droidmace.engine.opencl.tensor import (
     BufferMemory,
@@ -68,6 +69,7 @@ class GpuNet(Net):
         self._output_names = [info.name for info in model.net.output_infos]
         self._input_shapes: dict[str, Shape] = {}
         self._steps: list[_Step] = []
+        self._launches: LaunchList | None = None
         self._input_buffers: dict[str, cl.Buffer] = {}
         self._output_buffers: dict[str, tuple[cl.Buffer, Shape]] = {}
         self._plan({info.name: tuple(info.dims) for info in model.net.input_infos})
@@ -82,7 +84,11 @@ class GpuNet(Net):
             self._plan_again(shapes)
         for name, value in inputs.items():
             self._gpu.upload(self._input_buffers[name], value)
-        ran = [(step, self._run_step(step)) for step in self._steps]
+        ran = []
+        if self._launches is not None and timings is None:
+            self._gpu.enqueue(self._launches)
+        else:
+            ran = [(step, self._run_step(step)) for step in self._steps]
         outputs = {
             name: np.empty(shape, np.float32) for name, (_, shape) in self._output_buffers.items()
         }
@@ -90,6 +96,10 @@ class GpuNet(Net):
             self._gpu.download(value, self._output_buffers[name][0])
         self._gpu.finish()
         self._gpu.programs.save()
+        if self._launches is None and not self._log_ranges:
+            self._launches = self._gpu.prepare(
+                dispatch for step in self._steps for dispatch in step.dispatches or ()
+            )
         if timings is not None:
             timings += [_timing(step, events) for step, events in ran if events]
         return outputs
@@ -165,6 +175,7 @@ class GpuNet(Net):
             return self._memory.activation(shapes[name], memories[plan.slots[owner]])
 
         self._input_shapes = dict(input_shapes)
+        self._launches = None
         self._steps = self._upload_steps(tensor)
         for index, op in enumerate(self._ops):
             sources = [tensor(name) for name in (*op.inputs, *scratch[index])]

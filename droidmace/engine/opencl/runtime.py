@@ -17,6 +17,7 @@ import pyopencl as cl
 from droidmace.engine.attributes import OUT_OF_RESOURCES
 from droidmace.engine.macelog import MaceLog
 from droidmace.engine.opencl.device import Device, describe_error
+from droidmace.engine.opencl.launches import Launch, LaunchList
 from droidmace.engine.opencl.local_size import (
     Limits,
     Rule,
@@ -45,10 +46,6 @@ class Bindable(Protocol):
     @property
     def build_options(self) -> tuple[str, ...]:
         """For every kernel that takes it."""
-
-
-Launch = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
-"""Offset, global size, local size of one enqueued command, in work-items."""
 
 
 @dataclass(eq=False)
@@ -141,6 +138,30 @@ class Gpu:
                 known = self.tuner.known(dispatch.key)
                 dispatch.params = dispatch.default if known is None else known
             return self._launch(dispatch, dispatch.params)
+        except cl.Error as exc:
+            raise self._failed(exc, 288) from exc
+
+    def prepare(self, dispatches: Iterable[Dispatch]) -> LaunchList | None:
+        """All commands of ``dispatches``, which ran before, ready to be enqueued at once.
+
+        None where each command needs a look of its own: in a tuning run, with a queue window, and
+        when the log tells the parameters of every kernel.
+        """
+        if self.tuner.is_tuning or self._window or self.log.verbose(3):
+            return None
+        return LaunchList(
+            self.device.queue,
+            (
+                (dispatch.kernel, launch)
+                for dispatch in dispatches
+                for launch in self._split(dispatch.gws, dispatch.params or dispatch.default)
+            ),
+        )
+
+    def enqueue(self, launches: LaunchList) -> None:
+        """Enqueue them all. Raises ``EngineError``."""
+        try:
+            launches.enqueue()
         except cl.Error as exc:
             raise self._failed(exc, 288) from exc
 
