@@ -134,6 +134,11 @@ def concat(gws: Gws, limits: Limits) -> Params:
     return (lws0, lws1, lws2, 0)
 
 
+def one_item(_: object, __: object) -> Params:
+    """For 3-D kernels whose work-items are large: each a work-group of its own."""
+    return (1, 1, 1, 0)
+
+
 def row_2d(_: object, limits: Limits) -> Params:
     """For 2-D kernels: the whole work-group along the first axis."""
     return (limits.kwg_size, 1, 0)

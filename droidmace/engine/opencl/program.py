@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ from droidmace.resources import kernels_dir
 _EXECUTOR = "runtimes/opencl/core/opencl_executor.cc"
 _COMMON_OPTIONS = "-Werror -cl-mad-enable"
 _CACHE_FILE = "mace_cl_compiled_program.bin"
+_INCLUDE = re.compile(r'^#include "(\w+\.h)"$', re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +61,19 @@ class ProgramPaths:
 def program_source(name: str) -> str:
     """The OpenCL C of program ``name``: the common header, then its own file.
 
-    Raises ``EngineError`` when the file is missing.
+    The files it includes, which include none, are put in: a binary's source hash covers them.
+    Raises ``EngineError`` when a file is missing.
     """
+    own = _read_source(f"{name}.cl")
+    return _read_source("common.h") + _INCLUDE.sub(lambda line: _read_source(line[1]), own)
+
+
+def _read_source(file: str) -> str:
     folder = kernels_dir()
     try:
-        return "".join(
-            (folder / file).read_text(encoding="utf-8") for file in ("common.h", f"{name}.cl")
-        )
+        return (folder / file).read_text(encoding="utf-8")
     except OSError as exc:
-        raise EngineError(f"the kernel source {name}.cl is missing", where=str(folder)) from exc
+        raise EngineError(f"the kernel source {file} is missing", where=str(folder)) from exc
 
 
 def source_hash(name: str) -> str:

@@ -12,8 +12,8 @@ from droidmace.engine.ops.base import NetContext, SingleOutputOp, shape_key
 from droidmace.formats.netdef import OperatorDef
 
 
-class _Convolution(SingleOutputOp):
-    """What the two convolutions share."""
+class Convolution(SingleOutputOp):
+    """What the two convolutions share, and those with kernels of their own."""
 
     def __init__(self, op: OperatorDef, context: NetContext) -> None:
         super().__init__(op, context)
@@ -44,7 +44,7 @@ class _Convolution(SingleOutputOp):
         return (source, weights, *bias, target, *self.activation.arguments)
 
 
-class Conv2D(_Convolution):
+class Conv2D(Convolution):
     """Convolution: kernels for 1x1, for 3x3, and for everything else."""
 
     def __init__(self, op: OperatorDef, context: NetContext) -> None:
@@ -99,7 +99,7 @@ class Conv2D(_Convolution):
         ]
 
 
-class DepthwiseConv2d(_Convolution):
+class DepthwiseConv2d(Convolution):
     """Depthwise convolution with one output per input channel."""
 
     def __init__(self, op: OperatorDef, context: NetContext) -> None:

@@ -1,0 +1,129 @@
+// Convolution as a product of matrices: pixels by input channels times input channels by output
+// channels. A work-item keeps TILE pixels by WIDTH * 16 output channels in registers.
+//
+// The filter lies in panels of WIDTH * 16 output channels: [panel][tap][input channel][lane],
+// with zeros for channels that do not exist, and after all of them as many zeros as there are
+// input channels. Global size: (ceil(pixels / TILE), 1, panels), with pixels = N * H * W.
+// One of the kernels' names is defined when the program is built.
+
+#include "buffer_wide.h"
+
+#define PANEL (WIDTH * 16)
+#define FOR_TILE UNROLL(TILE) for (int i = 0; i < TILE; ++i)
+#define FOR_WIDTH UNROLL(WIDTH) for (int j = 0; j < WIDTH; ++j)
+
+// sums += in . filter, over the input channels of one tap; moves the filter on to the next.
+#define MULTIPLY_TAP(sums, in, filter, in_channels)                       \
+  for (int c = 0; c < in_channels; ++c) {                                 \
+    float16 weight[WIDTH];                                                \
+    FOR_WIDTH weight[j] = LOAD16(filter + j * 16);                        \
+    filter += PANEL;                                                      \
+    FOR_TILE {                                                            \
+      const float16 value = (float16)(LOAD(in[i] + c));                   \
+      FOR_WIDTH sums[i][j] = mad(value, weight[j], sums[i][j]);           \
+    }                                                                     \
+  }
+
+#define BEGIN_SUMS                                       \
+  float16 sums[TILE][WIDTH];                             \
+  FOR_WIDTH {                                            \
+    const float16 start = WIDE_BIAS_AT(channel + j * 16); \
+    FOR_TILE sums[i][j] = start;                         \
+  }
+
+// The last panel may reach beyond the last pixel's channels.
+#define WRITE_SUMS                                                             \
+  FOR_TILE {                                                                   \
+    if (first + i < pixels) {                                                  \
+      FOR_WIDTH {                                                              \
+        if (j == 0 || channel + j * 16 < output_stride) {                      \
+          STORE16(activate16(sums[i][j], lower, upper),                        \
+                  output + (first + i) * output_stride + channel + j * 16);    \
+        }                                                                      \
+      }                                                                        \
+    }                                                                          \
+  }
+
+#ifdef buffer_conv_2d_1x1
+// Stride 1 and no padding: output pixels are input pixels.
+__kernel void buffer_conv_2d_1x1(GWS3 IN(input),
+                                 __global const ELEMENT *restrict filter,
+                                 WIDE_BIAS OUT(output),
+                                 __private const float lower,
+                                 __private const float upper,
+                                 __private const int in_channels,
+                                 __private const int pixels) {
+  if (IDLE3) return;
+  const int first = get_global_id(0) * TILE;
+  const int channel = get_global_id(2) * PANEL;
+
+  __global const ELEMENT *in[TILE];
+  FOR_TILE in[i] = input + min(first + i, pixels - 1) * input_stride;
+  filter += channel * in_channels;
+
+  BEGIN_SUMS
+  MULTIPLY_TAP(sums, in, filter, in_channels)
+  WRITE_SUMS
+}
+#endif
+
+#ifdef buffer_conv_2d
+// Anything else.
+__kernel void buffer_conv_2d(GWS3 IN(input),
+                             __global const ELEMENT *restrict filter,
+                             WIDE_BIAS OUT(output),
+                             __private const float lower,
+                             __private const float upper,
+                             __private const int in_channels,
+                             __private const int pixels,
+                             __private const int in_height,
+                             __private const int out_height,
+                             __private const int kernel_h,
+                             __private const int kernel_w,
+                             __private const int stride_h,
+                             __private const int stride_w,
+                             __private const int pad_top,
+                             __private const int pad_left,
+                             __private const int dilation_h,
+                             __private const int dilation_w) {
+  if (IDLE3) return;
+  const int first = get_global_id(0) * TILE;
+  const int channel = get_global_id(2) * PANEL;
+  const int taps = kernel_h * kernel_w;
+  __global const ELEMENT *zeros = filter + gws2 * PANEL * taps * in_channels;
+  filter += channel * taps * in_channels;
+
+  // where the windows of the tile's pixels begin; pixels beyond the last repeat it
+  int left[TILE], top[TILE], image[TILE];
+  int w = first % output_width;
+  int h = first / output_width % out_height;
+  int n = first / output_width / out_height;
+  FOR_TILE {
+    left[i] = w * stride_w - pad_left;
+    top[i] = h * stride_h - pad_top;
+    image[i] = n * in_height;
+    if (first + i + 1 < pixels && ++w == output_width) {
+      w = 0;
+      if (++h == out_height) {
+        h = 0;
+        ++n;
+      }
+    }
+  }
+
+  BEGIN_SUMS
+  for (int kh = 0; kh < kernel_h; ++kh) {
+    for (int kw = 0; kw < kernel_w; ++kw) {
+      __global const ELEMENT *in[TILE];
+      FOR_TILE {
+        const int x = left[i] + kw * dilation_w;
+        const int y = top[i] + kh * dilation_h;
+        const bool inside = x >= 0 && x < input_width && y >= 0 && y < in_height;
+        in[i] = inside ? input + ((image[i] + y) * input_width + x) * input_stride : zeros;
+      }
+      MULTIPLY_TAP(sums, in, filter, in_channels)
+    }
+  }
+  WRITE_SUMS
+}
+#endif
