@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from droidmace.engine.attributes import FusedActivation, Shape, Window, nhwc, unsupported
 from droidmace.engine.opencl import local_size
 from droidmace.engine.opencl.runtime import Dispatch
-from droidmace.engine.opencl.tensor import Tensor, blocks
+from droidmace.engine.opencl.tensor import Tensor, WeightTable, blocks
 from droidmace.engine.ops.base import NetContext, SingleOutputOp, per_pixel_gws, shape_key
 from droidmace.formats.netdef import OperatorDef
 
@@ -144,9 +144,15 @@ class FullyConnected(SingleOutputOp):
     def __init__(self, op: OperatorDef, context: NetContext) -> None:
         super().__init__(op, context)
         self.weight_shape = context.weights.filter_shape(op.inputs[1])
-        self.weight = context.weights.fully_connected_weight(op.inputs[1])
-        self.bias = self.vector(2, self.weight_shape[0]) if len(op.inputs) > 2 else None
         self.activation = FusedActivation.of(op)
+        self.bias: WeightTable | None = None
+        self.upload()
+
+    def upload(self) -> None:
+        """Bring the constants to the device, as the kernel takes them."""
+        self.weight = self.context.weights.fully_connected_weight(self.op.inputs[1])
+        if len(self.op.inputs) > 2:
+            self.bias = self.vector(2, self.weight_shape[0])
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
         """See :class:`SingleOutputOp`."""

@@ -51,8 +51,12 @@ class Conv2D(Convolution):
         super().__init__(op, context)
         if op.int_arg("group", 1) != 1:
             raise unsupported(op, f"group {op.int_arg('group')}")
-        self.filter = context.weights.convolution_filter(op.inputs[1])
-        if len(op.inputs) > 2:
+        self.upload()
+
+    def upload(self) -> None:
+        """Bring the constants to the device, as the kernels take them."""
+        self.filter = self.context.weights.convolution_filter(self.op.inputs[1])
+        if len(self.op.inputs) > 2:
             self.bias = self.vector(2, self.filter_shape[0])
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
@@ -108,8 +112,12 @@ class DepthwiseConv2d(Convolution):
             raise unsupported(op, f"multiplier {self.filter_shape[0]}")
         if self.window.stride[0] != self.window.stride[1]:
             raise unsupported(op, f"strides {list(self.window.stride)}")
-        self.filter = context.weights.depthwise_filter(op.inputs[1])
-        if len(op.inputs) > 2:
+        self.upload()
+
+    def upload(self) -> None:
+        """Bring the constants to the device, as the kernels take them."""
+        self.filter = self.context.weights.depthwise_filter(self.op.inputs[1])
+        if len(self.op.inputs) > 2:
             self.bias = self.vector(2, self.filter_shape[1])
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
