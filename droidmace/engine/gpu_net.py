@@ -15,6 +15,7 @@ import numpy as np
 import pyopencl as cl
 
 from droidmace.engine.attributes import OUT_OF_RESOURCES, Shape, nhwc, unsupported
+from droidmace.engine.fusion import fuse_residuals
 from droidmace.engine.macelog import format_vector
 from droidmace.engine.memory import lifetimes_of, plan_memory
 from droidmace.engine.model import Model, check_graph
@@ -65,7 +66,8 @@ class GpuNet(Net):
         self._memory = _memory_of(model, gpu, self._memory_type)
         weights = Weights(self._memory, model.constants)
         context = NetContext(gpu, weights, model.net, self._memory)
-        self._ops = [_make_op(op, context) for op in model.net.ops]
+        ops = fuse_residuals(model.net, functools.partial(_takes_residual, self._memory))
+        self._ops = [_make_op(op, context) for op in ops]
         self._output_names = [info.name for info in model.net.output_infos]
         self._input_shapes: dict[str, Shape] = {}
         self._steps: list[_Step] = []
@@ -247,6 +249,11 @@ def _memory_of(model: Model, gpu: Gpu, memory_type: int) -> TensorMemory:
 
 def _single(build: Callable[[], Dispatch]) -> Callable[[], list[Dispatch]]:
     return lambda: [build()]
+
+
+def _takes_residual(memory: TensorMemory, op: OperatorDef) -> bool:
+    kind = find_op(op.type, memory)
+    return kind is not None and kind.takes_residual
 
 
 def _make_op(op: OperatorDef, context: NetContext) -> GpuOp:

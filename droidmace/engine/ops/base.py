@@ -7,9 +7,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from droidmace.engine.attributes import Shape, nhwc, unsupported
+from droidmace.engine.axis_order import takes_nchw
 from droidmace.engine.opencl.runtime import Dispatch, Gpu
 from droidmace.engine.opencl.tensor import Tensor, TensorMemory, Weights, WeightTable, blocks
+from droidmace.errors import EngineError
 from droidmace.formats.netdef import NetDef, OperatorDef
+
+
+class NotOnGpuError(EngineError):
+    """The GPU has no kernel for what an op asks for; the CPU may run it."""
+
+
+def not_on_gpu(op: OperatorDef, what: str) -> NotOnGpuError:
+    """The error for something only the CPU may be able to run; names the op."""
+    return NotOnGpuError(unsupported(op, what).message)
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,8 @@ class GpuOp(ABC):
 
     is_alias = False
     """Whether the output is the input's memory under another name and shape."""
+    takes_residual = False
+    """Whether it can add a last input of its output's shape (:mod:`droidmace.engine.fusion`)."""
 
     def __init__(self, op: OperatorDef, context: NetContext) -> None:
         self.op = op
@@ -94,6 +107,22 @@ class SingleOutputOp(GpuOp):
     def bind(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> list[Dispatch]:
         """See :class:`GpuOp`."""
         return self.bind_single(inputs, outputs[0])
+
+
+def nhwc_axis(op: OperatorDef, axis: int, rank: int) -> int:
+    """``axis`` of ``op``, counted from either end of ``rank`` axes, as an axis of an NHWC tensor.
+
+    Tensors of fewer axes are seen as pixels: see :func:`droidmace.engine.attributes.nhwc`. Raises
+    ``EngineError``.
+    """
+    if not -rank <= axis < rank:
+        raise unsupported(op, f"axis {axis} of {rank}")
+    axis %= rank
+    if rank == 4:
+        return (0, 3, 1, 2)[axis] if takes_nchw(op, on_gpu=True) else axis
+    if rank == 2:
+        return (0, 3)[axis]
+    return 3
 
 
 def per_pixel_gws(shape: Shape) -> tuple[int, int, int]:
