@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from droidmace.engine.opencl.tensor import BufferMemory, TensorMemory
+from droidmace.engine.ops import buffer_conv
 from droidmace.engine.ops.aggregate import FullyConnected, Pooling, Reduce, Softmax
-from droidmace.engine.ops.base import GpuOp
+from droidmace.engine.ops.base import GpuOp, NetContext
 from droidmace.engine.ops.conv import Conv2D, DepthwiseConv2d
 from droidmace.engine.ops.layout import Concat, Pad, Reshape
 from droidmace.engine.ops.pointwise import Activation, BatchNorm, BiasAdd, Eltwise
+from droidmace.formats.netdef import OperatorDef
+
+OpMaker = Callable[[OperatorDef, NetContext], GpuOp]
 
 GPU_OPS: dict[str, type[GpuOp]] = {
     "Activation": Activation,
@@ -29,12 +35,16 @@ GPU_OPS: dict[str, type[GpuOp]] = {
 }
 
 # Kernels of their own where activations lie in buffers; all others do as they are.
-BUFFER_OPS_OF_CPU: dict[str, type[GpuOp]] = {}
-BUFFER_OPS_OF_GPU: dict[str, type[GpuOp]] = {}
+BUFFER_OPS_OF_CPU: dict[str, OpMaker] = {
+    "Conv2D": buffer_conv.conv_2d,
+    "DepthwiseConv2d": buffer_conv.depthwise_conv2d,
+    "FullyConnected": buffer_conv.BufferFullyConnected,
+}
+BUFFER_OPS_OF_GPU: dict[str, OpMaker] = {}
 
 
-def find_op(op_type: str, memory: TensorMemory) -> type[GpuOp] | None:
-    """The class for ops of that type; None if there is none."""
+def find_op(op_type: str, memory: TensorMemory) -> OpMaker | None:
+    """What makes ops of that type; None if there is none."""
     if isinstance(memory, BufferMemory):
         own = BUFFER_OPS_OF_CPU if memory.gpu.device.is_cpu else BUFFER_OPS_OF_GPU
         if op_type in own:

@@ -1,0 +1,286 @@
+"""Convolutions with kernels of their own, for CPU drivers with activations in buffers.
+
+A work-item of these kernels is a piece of work for a core, with its sums in vector registers; so a
+work-group is one work-item, and a tuning run tries few sizes.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyopencl as cl
+
+from droidmace.engine.attributes import PADDING_VALID, FusedActivation, Window, nhwc, unsupported
+from droidmace.engine.opencl.local_size import one_item, round_up
+from droidmace.engine.opencl.runtime import Bindable, Dispatch, Gpu, KernelArgument
+from droidmace.engine.opencl.tensor import HostArray, Tensor
+from droidmace.engine.ops.aggregate import FullyConnected
+from droidmace.engine.ops.base import GpuOp, NetContext, shape_key
+from droidmace.engine.ops.conv import Conv2D, DepthwiseConv2d
+from droidmace.formats.netdef import OperatorDef
+
+LANES = 16
+"""Channels in one vector of the kernels."""
+MOST_ITEMS = 8
+"""Work-items in the largest work-group that a tuning run tries."""
+_BOUNDS = {"NOOP": (-np.inf, np.inf), "RELU": (0.0, np.inf)}
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """What a work-item keeps in registers: ``pixels`` by ``width`` vectors of output channels."""
+
+    pixels: int
+    width: int
+
+    @classmethod
+    def of(cls, gpu: Gpu) -> Tile:
+        """As the device has registers: 32 of 16 floats, or 16 of 8."""
+        wide = gpu.device.device.native_vector_width_float >= LANES
+        return cls(7, 2) if wide else cls(6, 1)
+
+    def for_pixels(self, pixels: int) -> Tile:
+        """One pixel high where there are so few that most of the tile would be idle."""
+        return self if 2 * pixels > self.pixels else Tile(1, self.width)
+
+    @property
+    def panel(self) -> int:
+        """Output channels of one work-item."""
+        return self.width * LANES
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Its build options."""
+        return (f"-DTILE={self.pixels}", f"-DWIDTH={self.width}")
+
+
+def activation_options(op: OperatorDef) -> tuple[tuple[str, ...], tuple[float, float]]:
+    """Build options of the fused activation, and the two numbers it takes.
+
+    None, RELU and RELUX are the same program with other bounds.
+    """
+    activation = FusedActivation.of(op)
+    name = op.str_arg("activation", "NOOP")
+    if name == "RELUX":
+        return ("-DBOUNDED",), (0.0, activation.max_limit)
+    if name in _BOUNDS:
+        return ("-DBOUNDED",), _BOUNDS[name]
+    return activation.options, activation.arguments
+
+
+def pack_panels(weights: HostArray, *, panel: int) -> HostArray:
+    """OIHW to [panel of outputs][tap][input][output], then zeros as many as there are inputs."""
+    outputs, inputs, height, width = weights.shape
+    panels = -(-outputs // panel)
+    packed = np.zeros(panels * panel * inputs * height * width + inputs, weights.dtype)
+    shape = (panels, height * width, inputs, panel)
+    view = packed[: packed.size - inputs].reshape(shape)
+    taps = weights.reshape(outputs, inputs, height * width)
+    for index in range(panels):
+        part = taps[index * panel : (index + 1) * panel]
+        view[index, :, :, : len(part)] = part.transpose(2, 1, 0)
+    return packed
+
+
+def pack_depthwise(weights: HostArray) -> HostArray:
+    """1IHW to [block of 16 channels][tap][channel]."""
+    _, channels, height, width = weights.shape
+    count = round_up(channels, LANES)
+    packed = np.zeros((count, height * width), weights.dtype)
+    packed[:channels] = weights.reshape(channels, -1)
+    return np.ascontiguousarray(packed.reshape(-1, LANES, height * width).transpose(0, 2, 1))
+
+
+def pack_vector(values: HostArray, *, multiple: int) -> HostArray:
+    """A value per channel, and zeros up to a multiple of ``multiple``."""
+    packed = np.zeros(round_up(values.size, multiple), values.dtype)
+    packed[: values.size] = values.reshape(-1)
+    return packed
+
+
+def bind_wide(
+    gpu: Gpu,
+    name: str,
+    program: str,
+    *,
+    options: Sequence[str],
+    arguments: Sequence[KernelArgument | Bindable],
+    key: str,
+    gws: tuple[int, int, int],
+) -> Dispatch:
+    """Bind a kernel whose work-items are large."""
+    dispatch = gpu.bind(
+        program, name, options=options, arguments=arguments, key=key, gws=gws, rule=one_item
+    )
+    dispatch.kwg_size = min(dispatch.kwg_size, MOST_ITEMS)
+    return dispatch
+
+
+def packed_bias(op: GpuOp, channels: int, multiple: int) -> tuple[cl.Buffer, ...]:
+    """The third input of ``op``, if it has one, with zeros up to ``multiple`` values."""
+    if len(op.op.inputs) < 3:
+        return ()
+    name = op.op.inputs[2]
+    weights = op.context.weights
+    count = weights.array(name).size
+    if count != channels:
+        raise unsupported(op.op, f"{name!r} has {count} values for {channels} channels")
+    pack = functools.partial(pack_vector, multiple=multiple)
+    return (weights.packed(name, f"vector of {multiple}", pack),)
+
+
+class Panels:
+    """Filter and bias of an op in panels of output channels, and the kernels that take them."""
+
+    def __init__(self, op: GpuOp) -> None:
+        self._op = op
+        self._tile = Tile.of(op.gpu)
+        weights, panel = op.context.weights, self._tile.panel
+        name = op.op.inputs[1]
+        self._out_channels, self._in_channels, *_ = weights.filter_shape(name)
+        pack = functools.partial(pack_panels, panel=panel)
+        self._filter = weights.packed(name, f"panels of {panel}", pack)
+        self._bias = packed_bias(op, self._out_channels, panel)
+
+    def bind(self, name: str, key: str, source: Tensor, output: Tensor, *rest: int) -> Dispatch:
+        """Bind kernel ``name``; ``rest`` are its arguments after those that all of them take."""
+        batch, height, width, _ = nhwc(output.shape)
+        pixels = batch * height * width
+        tile = self._tile.for_pixels(pixels)
+        options, bounds = activation_options(self._op.op)
+        return bind_wide(
+            self._op.gpu,
+            name,
+            "buffer_conv_2d",
+            options=(*options, *tile.options, *(("-DBIAS",) if self._bias else ())),
+            arguments=(
+                source,
+                self._filter,
+                *self._bias,
+                output,
+                *bounds,
+                self._in_channels,
+                pixels,
+                *rest,
+            ),
+            key=key,
+            gws=(-(-pixels // tile.pixels), 1, -(-self._out_channels // tile.panel)),
+        )
+
+    def bind_window(
+        self,
+        key: str,
+        source: Tensor,
+        output: Tensor,
+        window: Window,
+        padding: tuple[int, int],
+    ) -> Dispatch:
+        """Bind the kernel for any window; ``padding``: above and left."""
+        return self.bind(
+            "buffer_conv_2d",
+            key,
+            source,
+            output,
+            nhwc(source.shape)[1],
+            nhwc(output.shape)[1],
+            *window.kernel,
+            *window.stride,
+            *padding,
+            *window.dilation,
+        )
+
+
+class BufferConv2D(Conv2D):
+    """Convolution without groups, as a product of matrices."""
+
+    def upload(self) -> None:
+        """See :class:`Conv2D`."""
+        self.panels = Panels(self)
+
+    def bind_single(self, inputs: Sequence[Tensor], output: Tensor) -> list[Dispatch]:
+        """See :class:`SingleOutputOp`."""
+        sizes = nhwc(output.shape)
+        window = self.window
+        if window.kernel == (1, 1) and window.stride == (1, 1) and self.padding == (0, 0):
+            key = shape_key("conv2d_1x1_opencl_kernel", *sizes)
+            return [self.panels.bind("buffer_conv_2d_1x1", key, inputs[0], output)]
+        key = shape_key("conv2d_general_opencl_kernel", *sizes, *window.kernel)
+        pads = (self.padding[0] // 2, self.padding[1] // 2)
+        return [self.panels.bind_window(key, inputs[0], output, window, pads)]
+
+
+class BufferFullyConnected(FullyConnected):
+    """A convolution whose window is the whole input."""
+
+    def upload(self) -> None:
+        """See :class:`FullyConnected`."""
+        self.panels = Panels(self)
+
+    def bind_single(self, inputs: Sequence[Tensor], output: Tensor) -> list[Dispatch]:
+        """See :class:`SingleOutputOp`."""
+        key = shape_key("fc_opencl_kernel", *nhwc(output.shape))
+        _, height, width, _ = nhwc(inputs[0].shape)
+        if (height, width) == (1, 1):
+            return [self.panels.bind("buffer_conv_2d_1x1", key, inputs[0], output)]
+        window = Window((height, width), (1, 1), (1, 1), None, PADDING_VALID)
+        return [self.panels.bind_window(key, inputs[0], output, window, (0, 0))]
+
+
+class BufferDepthwiseConv2d(DepthwiseConv2d):
+    """Depthwise convolution with one output per input channel."""
+
+    def upload(self) -> None:
+        """See :class:`DepthwiseConv2d`."""
+        name = self.op.inputs[1]
+        self.packed_filter = self.context.weights.packed(name, "depthwise", pack_depthwise)
+        self.packed_bias = packed_bias(self, self.filter_shape[1], LANES)
+
+    def bind_single(self, inputs: Sequence[Tensor], output: Tensor) -> list[Dispatch]:
+        """See :class:`SingleOutputOp`."""
+        source = inputs[0]
+        batch, height, width, channels = nhwc(output.shape)
+        gws = (-(-channels // LANES), 1, batch * height)
+        options, bounds = activation_options(self.op)
+        tile = Tile.of(self.gpu)
+        return [
+            bind_wide(
+                self.gpu,
+                "buffer_depthwise_conv2d",
+                "buffer_depthwise_conv2d",
+                options=(
+                    *options,
+                    *tile.options,
+                    *(("-DBIAS",) if self.packed_bias else ()),
+                ),
+                arguments=(
+                    source,
+                    self.packed_filter,
+                    *self.packed_bias,
+                    output,
+                    *bounds,
+                    nhwc(source.shape)[1],
+                    height,
+                    *self.window.kernel,
+                    *self.window.stride,
+                    self.padding[0] // 2,
+                    self.padding[1] // 2,
+                    *self.window.dilation,
+                ),
+                key=shape_key("depthwise_conv2d_ocl_kernel", *gws, width, self.filter_shape[0]),
+                gws=gws,
+            )
+        ]
+
+
+def conv_2d(op: OperatorDef, context: NetContext) -> GpuOp:
+    """A Conv2D: with groups by the kernels for all devices."""
+    return (BufferConv2D if op.int_arg("group", 1) == 1 else Conv2D)(op, context)
+
+
+def depthwise_conv2d(op: OperatorDef, context: NetContext) -> GpuOp:
+    """A DepthwiseConv2d: with a multiplier by the kernels for all devices."""
+    multiplier = context.weights.filter_shape(op.inputs[1])[0]
+    return (BufferDepthwiseConv2d if multiplier == 1 else DepthwiseConv2d)(op, context)
