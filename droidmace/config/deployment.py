@@ -69,7 +69,7 @@ class _Section:
 
     mace_run: Mapping[str, Path] = field(default_factory=dict)
     dataset: DatasetConfig | None = None
-    tune: TuneConfig = TuneConfig()
+    tune: TuneConfig = field(default_factory=TuneConfig)
     model_files: Mapping[str, tuple[Path, Path]] = field(default_factory=dict)
     model_nodes: Mapping[str, YamlNode] = field(default_factory=dict)
 

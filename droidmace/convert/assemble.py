@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from droidmace.config import ModelConfig, TensorSpec
 from droidmace.convert.graph import Array
 from droidmace.convert.mace_ops import FRAMEWORK_ONNX, ArgumentValue, OpDraft
+from droidmace.convert.obfuscate import obfuscate
 from droidmace.errors import ModelError
 from droidmace.formats.netdef import (
     Argument,
@@ -24,12 +26,14 @@ from droidmace.formats.netdef import (
     OutputShape,
 )
 
-NET_NAME = "default_graph"
-"""What MACE calls the net of a model with one subgraph."""
 OFFSET_ALIGNMENT = 4
 """MACE starts every tensor's weights at a multiple of this many bytes."""
 RUNTIMES = {"cpu": DeviceType.CPU, "gpu": DeviceType.GPU, "cpu+gpu": DeviceType.GPU}
 """``runtime`` in a deployment file to ``runtime_type``; MACE treats cpu+gpu as gpu."""
+MEMORY_TYPES = {"image": MemoryType.GPU_IMAGE, "buffer": MemoryType.GPU_BUFFER}
+"""``cl_mem_type`` in a deployment file to ``opencl_mem_type``."""
+BORDER_TYPES = {"float32": DataType.DT_FLOAT, "int32": DataType.DT_INT32}
+"""What ``mace_run`` reads and writes: ``input_data_types`` and ``output_data_types``."""
 WEIGHT_TYPES: dict[str, tuple[DataType, np.dtype[np.float32] | np.dtype[np.float16]]] = {
     "fp32_fp32": (DataType.DT_FLOAT, np.dtype("<f4")),
     "fp16_fp32": (DataType.DT_HALF, np.dtype("<f2")),
@@ -42,7 +46,9 @@ def assemble(
 ) -> tuple[MultiNetDef, bytes]:
     """The graph and the weights of a model.
 
-    Raises ``ModelError`` for a weight too large for half precision.
+    What a deployment file says of a run (``limit_opencl_kernel_time``,
+    ``opencl_queue_window_size``) is not in them: MACE reads it from the environment. Raises
+    ``ModelError`` for a weight too large for half precision.
     """
     data_type, storage = WEIGHT_TYPES[model.data_type]
     tensors, weights = _store(constants, data_type, storage)
@@ -54,19 +60,19 @@ def assemble(
                 # The format of the framework that the model comes from.
                 "data_format": int(DataFormat.NCHW),
                 "framework_type": FRAMEWORK_ONNX,
-                "opencl_mem_type": int(MemoryType.GPU_IMAGE),
+                "opencl_mem_type": int(MEMORY_TYPES[model.cl_mem_type]),
                 "runtime_type": int(RUNTIMES[model.runtime]),
             }
         ),
         tensors=tensors,
         data_type=data_type,
-        name=NET_NAME,
+        name=model.graph_name,
         data_size=len(weights),
         input_infos=tuple(_info(spec) for spec in model.inputs),
         output_infos=tuple(_info(spec) for spec in model.outputs),
     )
     graph = MultiNetDef(
-        nets=(net,),
+        nets=(obfuscate(net) if model.obfuscate else net,),
         input_tensors=tuple(spec.name for spec in model.inputs),
         output_tensors=tuple(spec.name for spec in model.outputs),
     )
@@ -83,18 +89,14 @@ def _store(
     tensors = []
     for name, values in constants.items():
         weights.extend(bytes(-len(weights) % OFFSET_ALIGNMENT))
-        with np.errstate(over="ignore"):
-            stored = values.astype(storage)
-        if not np.isfinite(stored).all():
-            largest = np.abs(values).max()
-            raise ModelError(
-                f"the weights {name!r} reach {largest:g}, too large for half precision",
-                hint="set 'data_type: fp32_fp32'",
-            )
+        if values.dtype.kind == "f":
+            kind, stored = data_type, _as_floats(name, values, storage)
+        else:
+            kind, stored = DataType.DT_INT32, _as_int32(name, values)
         tensors.append(
             ConstTensor(
                 dims=values.shape,
-                data_type=data_type,
+                data_type=kind,
                 name=name,
                 offset=len(weights),
                 data_size=values.size,
@@ -102,6 +104,28 @@ def _store(
         )
         weights.extend(stored.tobytes())
     return tuple(tensors), bytes(weights)
+
+
+def _as_floats(name: str, values: Array, storage: np.dtype[Any]) -> Array:
+    with np.errstate(over="ignore"):
+        stored = values.astype(storage)
+    if not np.isfinite(stored).all():
+        largest = np.abs(values).max()
+        raise ModelError(
+            f"the weights {name!r} reach {largest:g}, too large for half precision",
+            hint="set 'data_type: fp32_fp32'",
+        )
+    return stored
+
+
+def _as_int32(name: str, values: Array) -> Array:
+    stored = values.astype("<i4")
+    if not np.array_equal(stored, values):
+        raise ModelError(
+            f"the whole numbers {name!r} do not fit into 32 bits",
+            hint="MACE has no larger ones: export the model with smaller constants",
+        )
+    return stored
 
 
 def _operator(op: OpDraft, data_type: DataType) -> OperatorDef:
@@ -143,7 +167,7 @@ def _info(spec: TensorSpec) -> InputOutputInfo:
     return InputOutputInfo(
         name=spec.name,
         dims=shape,
-        data_type=DataType.DT_FLOAT,
+        data_type=BORDER_TYPES[spec.data_type],
         data_format=int(data_format),
-        alias=spec.name,
+        alias=spec.alias or spec.name,
     )

@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from droidmace.config import ModelConfig, TensorSpec
-from droidmace.convert.assemble import RUNTIMES, WEIGHT_TYPES, assemble
+from droidmace.config import ModelConfig
+from droidmace.convert.assemble import RUNTIMES, assemble
+from droidmace.convert.declaration import check_declaration
 from droidmace.convert.lower import Lowered, lower
 from droidmace.convert.onnx_reader import read_onnx
 from droidmace.convert.simplify import simplify
@@ -46,7 +47,7 @@ def convert_model(model: ModelConfig) -> ConvertedModel:
     without the ``onnx`` package.
     """
     try:
-        _check_declaration(model)
+        check_declaration(model)
         graph = simplify(read_onnx(model.model_file, model.inputs, model.outputs))
         lowered = lower(
             graph,
@@ -69,38 +70,3 @@ def _summarise(model: ModelConfig, lowered: Lowered) -> ConversionSummary:
         runtime=model.runtime,
         data_type=model.data_type,
     )
-
-
-def _check_declaration(model: ModelConfig) -> None:
-    """What the deployment file asks for must be something that this converter makes."""
-    if model.platform != "onnx":
-        raise ModelError(
-            f"a model of the platform {model.platform!r} cannot be converted",
-            hint="export it to ONNX and set 'platform: onnx'",
-        )
-    if model.runtime not in RUNTIMES:
-        raise ModelError(
-            f"no model can be made for the runtime {model.runtime!r}",
-            hint="one of " + ", ".join(RUNTIMES),
-        )
-    if model.data_type not in WEIGHT_TYPES:
-        raise ModelError(
-            f"no model can be made with the data type {model.data_type!r}",
-            hint="one of " + ", ".join(WEIGHT_TYPES),
-        )
-    for spec in (*model.inputs, *model.outputs):
-        _check_format(spec)
-    for spec in model.inputs:
-        if len(spec.shape) == 4 and spec.data_format not in {"NHWC", "NCHW"}:
-            raise ModelError(
-                f"input {spec.name!r} has four dimensions and the format {spec.data_format}",
-                hint="set input_data_formats to NCHW or NHWC",
-            )
-
-
-def _check_format(spec: TensorSpec) -> None:
-    if spec.data_format not in {"NHWC", "NCHW", "NONE"}:
-        raise ModelError(
-            f"tensor {spec.name!r} cannot have the format {spec.data_format}",
-            hint="one of NHWC, NCHW, NONE",
-        )

@@ -25,6 +25,8 @@ MIN_OPSET = 7
 """Before it, broadcasting and batch normalization meant something else."""
 _DEFAULT_DOMAINS = frozenset({"", "ai.onnx"})
 _NCHW_FROM_NHWC = (0, 3, 1, 2)
+_INPUT_TYPES = {1: "float32", 6: "int32", 7: "int32"}
+"""ONNX's number of an element type to the word of ``input_data_types``; MACE has no 64 bits."""
 
 
 def read_onnx(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> Graph:
@@ -51,8 +53,10 @@ def read_onnx(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[Tensor
             hint="compare the declared input_shapes with what the model was exported for",
             details=str(exc),
         ) from exc
+    nodes = _nodes(onnx, model, path)
+    _check_whole_inputs(nodes, inputs, path)
     graph = Graph(
-        nodes=_nodes(onnx, model, path),
+        nodes=nodes,
         constants=_constants(onnx, model, path),
         shapes=_shapes(model, path),
         inputs=tuple(spec.name for spec in inputs),
@@ -176,12 +180,7 @@ def _fix_input_shapes(model: ModelProto, inputs: Sequence[TensorSpec], path: Pat
             )
         spec = declared[name]
         tensor_type = value.type.tensor_type
-        if spec.data_type != "float32" or tensor_type.elem_type != 1:
-            raise ModelError(
-                f"input {name!r} is not float32",
-                where=str(path),
-                hint="only float models can be converted: export one, and declare float32",
-            )
+        _check_input_type(spec, tensor_type.elem_type, path)
         expected = onnx_shape(spec)
         dims = tensor_type.shape.dim
         fits = len(dims) == len(expected) and all(
@@ -197,6 +196,36 @@ def _fix_input_shapes(model: ModelProto, inputs: Sequence[TensorSpec], path: Pat
             )
         for dim, size in zip(dims, expected, strict=True):
             dim.dim_value = size
+
+
+def _check_input_type(spec: TensorSpec, found: int, path: Path) -> None:
+    if found not in _INPUT_TYPES:
+        raise ModelError(
+            f"input {spec.name!r} is neither float32 nor a whole number",
+            where=str(path),
+            hint="only float models can be converted: export one",
+        )
+    if spec.data_type != _INPUT_TYPES[found]:
+        raise ModelError(
+            f"input {spec.name!r} is declared as {spec.data_type}, the model has "
+            f"{_INPUT_TYPES[found]}",
+            where=str(path),
+            hint=f"set input_data_types to {_INPUT_TYPES[found]}",
+        )
+
+
+def _check_whole_inputs(nodes: Sequence[Node], inputs: Sequence[TensorSpec], path: Path) -> None:
+    """Whole numbers choose rows; every other op of MACE takes their bits for floats."""
+    whole = {spec.name for spec in inputs if spec.data_type == "int32"}
+    for node in nodes:
+        for index, name in enumerate(node.inputs):
+            if name in whole and (node.op_type, index) != ("Gather", 1):
+                error = node.refuse(
+                    f"it computes with the whole numbers of the input {name!r}",
+                    hint="whole numbers can only be the indices of a Gather",
+                )
+                error.where = str(path)
+                raise error
 
 
 def _check_outputs(graph: Graph, outputs: Sequence[TensorSpec], path: Path) -> None:

@@ -8,11 +8,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from droidmace.config import Deployment, ModelConfig, load_deployment
+from droidmace.config import ABIS, Board, Deployment, ModelConfig, load_boards, load_deployment
 from droidmace.convert import ConversionSummary, ConvertedModel, convert_model
 from droidmace.errors import ConfigError, InputError
 from droidmace.files import write_atomically
 from droidmace.workflows.models import check_checksums
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """What models are converted for. The files are the same for every abi and soc."""
+
+    abis: tuple[str, ...]
+    socs: tuple[str, ...]
+    boards: tuple[Board, ...] = ()
+    """Those of the device file that have one of the abis and one of the socs."""
+
+    def as_document(self) -> dict[str, object]:
+        """For ``--json``."""
+        return {
+            "target_abis": list(self.abis),
+            "target_socs": list(self.socs),
+            "boards": [board.name for board in self.boards],
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +46,7 @@ class Conversion:
     graph_sha256: str
     data_sha256: str
     summary: ConversionSummary
+    targets: Targets
 
     def as_document(self) -> dict[str, object]:
         """For ``--json``."""
@@ -45,37 +64,75 @@ class Conversion:
             "ops": dict(self.summary.ops),
             "parameters": self.summary.parameters,
             "multiply_adds": self.summary.multiply_adds,
+            **self.targets.as_document(),
         }
 
 
 def convert_deployment(
-    config: Path, *, model_name: str | None = None, output: Path | None = None
+    config: Path,
+    *,
+    model_name: str | None = None,
+    output: Path | None = None,
+    target_abi: str | None = None,
+    target_socs: str | None = None,
+    device_conf: Path | None = None,
 ) -> tuple[Conversion, ...]:
     """Convert every model of a deployment file, or the one called ``model_name``.
 
-    The files go to ``output`` as ``NAME.pb`` and ``NAME.data``; without it to where the
-    deployment file's ``graph_file`` and ``data_file`` point; without those to
-    ``build/LIBRARY/model/`` beside it. Nothing is written unless every model converts. Raises
-    ``ConfigError``, ``ModelError``, ``MissingExtraError``, and ``InputError`` when a file cannot
-    be written.
+    The files go to ``OUTPUT/NAME/model/`` as ``NAME.pb`` and ``NAME.data``, where MACE's
+    ``convert.py`` puts them too; without ``output`` to where the deployment file's ``graph_file``
+    and ``data_file`` point; without those to ``build/LIBRARY/model/`` beside it. Nothing is
+    written unless every model converts. ``target_abi`` and ``target_socs`` (several by comma) stand
+    in for what the file says; ``device_conf`` is MACE's device file, of which the boards that fit
+    are named. Raises ``ConfigError``, ``ModelError``, ``MissingExtraError``, and ``InputError``
+    when a file cannot be written.
     """
     deployment = load_deployment(config, check_files=False)
+    targets = _targets(deployment, target_abi, target_socs, device_conf)
     models = _chosen(deployment, model_name)
     for model in models:
         _check_source(model, deployment.path)
     converted = [(model, convert_model(model)) for model in models]
     return tuple(
-        _write(model, result, *_target(deployment, model, output)) for model, result in converted
+        _write(model, result, targets, *_target(deployment, model, output))
+        for model, result in converted
     )
 
 
+def _targets(
+    deployment: Deployment, abis: str | None, socs: str | None, device_conf: Path | None
+) -> Targets:
+    chosen_abis = _words(abis) or deployment.target_abis
+    for abi in chosen_abis:
+        if abi not in ABIS:
+            raise InputError(f"unknown abi {abi!r}", hint="--target_abi: " + ", ".join(ABIS))
+    chosen_socs = _words(socs) or deployment.target_socs
+    if "random" in chosen_socs:
+        # Any one of the connected phones, in MACE's tools.
+        chosen_socs = ("all",)
+    boards = load_boards(device_conf) if device_conf else ()
+    return Targets(
+        abis=chosen_abis,
+        socs=chosen_socs,
+        boards=tuple(board for board in boards if board.fits(chosen_abis, chosen_socs)),
+    )
+
+
+def _words(text: str | None) -> tuple[str, ...]:
+    return tuple(word.strip() for word in (text or "").split(",") if word.strip())
+
+
 def _check_source(model: ModelConfig, config: Path) -> None:
-    if not model.model_file.is_file():
-        raise ConfigError(
-            f"models.{model.name}.model_file_path: no such file: {model.model_file}",
-            where=str(config),
-            hint="paths are relative to the deployment file",
-        )
+    for key, path in (
+        ("model_file_path", model.model_file),
+        ("weight_file_path", model.weight_file),
+    ):
+        if path is not None and not path.is_file():
+            raise ConfigError(
+                f"models.{model.name}.{key}: no such file: {path}",
+                where=str(config),
+                hint="paths are relative to the deployment file",
+            )
     check_checksums(model)
 
 
@@ -93,14 +150,21 @@ def _chosen(deployment: Deployment, model_name: str | None) -> tuple[ModelConfig
 
 
 def _target(deployment: Deployment, model: ModelConfig, output: Path | None) -> tuple[Path, Path]:
-    if output is None and model.graph_file is not None and model.data_file is not None:
+    if output is not None:
+        folder = output / model.name / "model"
+    elif model.graph_file is not None and model.data_file is not None:
         return model.graph_file, model.data_file
-    folder = output or deployment.path.parent / "build" / deployment.library_name / "model"
+    else:
+        folder = deployment.path.parent / "build" / deployment.library_name / "model"
     return folder / f"{model.name}.pb", folder / f"{model.name}.data"
 
 
 def _write(
-    model: ModelConfig, result: ConvertedModel, graph_file: Path, data_file: Path
+    model: ModelConfig,
+    result: ConvertedModel,
+    targets: Targets,
+    graph_file: Path,
+    data_file: Path,
 ) -> Conversion:
     _write_together({data_file: result.data, graph_file: result.graph})
     return Conversion(
@@ -113,6 +177,7 @@ def _write(
         graph_sha256=hashlib.sha256(result.graph).hexdigest(),
         data_sha256=hashlib.sha256(result.data).hexdigest(),
         summary=result.summary,
+        targets=targets,
     )
 
 

@@ -88,6 +88,39 @@ models:
     assert model.outputs[0].shape == (1, 2)
 
 
+def test_a_subgraph_goes_before_its_model(tmp_path: Path) -> None:
+    """MACE's CMake tools name subgraphs, and let them override the model's keys."""
+    text = """\
+library_name: lib
+target_abis: host
+models:
+  net:
+    platform: onnx
+    model_file_path: net.onnx
+    runtime: gpu
+    data_type: fp32_fp32
+    subgraphs:
+      first:
+        input_tensors: [x, z]
+        input_shapes: ["1,4", "1,4"]
+        input_ranges: "0,1"
+        input_aliases: [left, right]
+        output_tensors: y
+        output_shapes: "1,2"
+        runtime: cpu
+        cl_mem_type: buffer
+        winograd: 4
+    quantize: 1
+"""
+    model = load(tmp_path, text).models["net"]
+    assert model.graph_name == "first"
+    assert (model.runtime, model.data_type) == ("cpu", "fp32_fp32")
+    assert (model.cl_mem_type, model.winograd, model.quantized) == ("buffer", 4, True)
+    assert [tensor.alias for tensor in model.inputs] == ["left", "right"]
+    assert [tensor.value_range for tensor in model.inputs] == [(0, 1), (0, 1)]
+    assert model.outputs[0].alias is None
+
+
 def test_the_droidmace_section_is_read(tmp_path: Path) -> None:
     (tmp_path / "mace_run").write_bytes(b"x")
     (tmp_path / "images").write_bytes(b"x")
@@ -132,6 +165,13 @@ droidmace:
         ("library_name: lib", "library_name: [lib]", 1, "expected a text, found a list"),
         ("library_name: lib", "library_name: lib\nlibrary_name: two", 2, "written twice"),
         ("  net:", "  ../net:", 5, "a model's name is"),
+        ("runtime: gpu", "runtime: gpu\n    cl_mem_type: texture", 15, "'texture' is not one of"),
+        ("runtime: gpu", "runtime: gpu\n    winograd: 3", 15, "3 is not one of 0, 2, 4"),
+        ("runtime: gpu", "runtime: gpu\n    obfuscate: 2", 15, "expected 0 or 1"),
+        ("runtime: gpu", "runtime: gpu\n    input_aliases: [p]", 15, "expected 2 aliases, found 1"),
+        ("runtime: gpu", f"runtime: gpu\n    weight_sha256_checksum: {'0' * 64}", 15, "of no file"),
+        ("net.onnx", "http://net/net.onnx", 6, "a URL; nothing is downloaded"),
+        ('["-1,1", "0,255"]', '["-1,1", "0,255", "0,1"]', 11, "expected 2 ranges, found 3"),
     ],
 )
 def test_a_mistake_is_reported_with_file_line_and_key(

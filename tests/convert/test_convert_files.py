@@ -199,7 +199,7 @@ def test_the_command_prints_what_it_made(deployment: Path, tmp_path: Path) -> No
     text = run("-c", str(deployment), "--output", str(tmp_path / "o"))
     assert "1,482 parameters" in text
     assert "2 Conv2D" in text
-    assert str(tmp_path / "o/tiny_gpu.pb") in text
+    assert str(tmp_path / "o/tiny_gpu/model/tiny_gpu.pb") in text
     document = json.loads(run("-c", str(deployment), "--output", str(tmp_path / "o"), "--json"))
     (model,) = document["models"]
     assert model["data_bytes"] == 5928
@@ -255,13 +255,13 @@ def test_a_target_that_cannot_be_written(deployment: Path) -> None:
 def test_a_graph_that_cannot_be_written_leaves_the_older_weights(
     deployment: Path, weights: bytes | None
 ) -> None:
-    folder = deployment.parent / "out"
+    folder = deployment.parent / "out/tiny_gpu/model"
     (folder / "tiny_gpu.pb").mkdir(parents=True)
     if weights is not None:
         (folder / "tiny_gpu.data").write_bytes(weights)
     before = sorted(folder.iterdir())
     with pytest.raises(InputError, match=r"tiny_gpu\.pb: cannot be written: Is a directory"):
-        convert_deployment(deployment, output=folder)
+        convert_deployment(deployment, output=deployment.parent / "out")
     assert sorted(folder.iterdir()) == before
     if weights is not None:
         assert (folder / "tiny_gpu.data").read_bytes() == weights
