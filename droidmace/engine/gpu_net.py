@@ -34,7 +34,7 @@ from droidmace.engine.opencl.tensor import (
     float32_buffer_bytes,
 )
 from droidmace.engine.ops.base import GpuOp, NetContext
-from droidmace.engine.ops.registry import find_op
+from droidmace.engine.ops.registry import find_op, takes_residual
 from droidmace.errors import EngineError
 from droidmace.formats.netdef import MemoryType, OperatorDef
 
@@ -66,7 +66,7 @@ class GpuNet(Net):
         self._memory = _memory_of(model, gpu, self._memory_type)
         weights = Weights(self._memory, model.constants)
         context = NetContext(gpu, weights, model.net, self._memory)
-        ops = fuse_residuals(model.net, functools.partial(_takes_residual, self._memory))
+        ops = fuse_residuals(model.net, lambda op: takes_residual(op, self._memory))
         self._ops = [_make_op(op, context) for op in ops]
         self._output_names = [info.name for info in model.net.output_infos]
         self._input_shapes: dict[str, Shape] = {}
@@ -249,11 +249,6 @@ def _memory_of(model: Model, gpu: Gpu, memory_type: int) -> TensorMemory:
 
 def _single(build: Callable[[], Dispatch]) -> Callable[[], list[Dispatch]]:
     return lambda: [build()]
-
-
-def _takes_residual(memory: TensorMemory, op: OperatorDef) -> bool:
-    kind = find_op(op.type, memory)
-    return kind is not None and kind.takes_residual
 
 
 def _make_op(op: OperatorDef, context: NetContext) -> GpuOp:

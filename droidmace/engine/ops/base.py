@@ -42,8 +42,6 @@ class GpuOp(ABC):
 
     is_alias = False
     """Whether the output is the input's memory under another name and shape."""
-    takes_residual = False
-    """Whether it can add a last input of its output's shape (:mod:`droidmace.engine.fusion`)."""
 
     def __init__(self, op: OperatorDef, context: NetContext) -> None:
         self.op = op

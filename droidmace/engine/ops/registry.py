@@ -50,3 +50,13 @@ def find_op(op_type: str, memory: TensorMemory) -> OpMaker | None:
         if op_type in own:
             return own[op_type]
     return GPU_OPS.get(op_type)
+
+
+# Makers of ops that add a residual (engine/fusion.py): a convolution given one has it as its last
+# input.
+RESIDUAL_MAKERS: set[OpMaker] = set()
+
+
+def takes_residual(op: OperatorDef, memory: TensorMemory) -> bool:
+    """Whether whatever runs ``op`` can add a last input of its output's shape."""
+    return find_op(op.type, memory) in RESIDUAL_MAKERS
