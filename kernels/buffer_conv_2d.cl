@@ -5,6 +5,7 @@
 // with zeros for channels that do not exist, and after all of them as many zeros as there are
 // input channels. Global size: (ceil(pixels / TILE), 1, panels), with pixels = N * H * W.
 // One of the kernels' names is defined when the program is built.
+//   RESIDUAL  a tensor like the output is added before the activation
 
 #include "buffer_wide.h"
 
@@ -31,24 +32,33 @@
     FOR_TILE sums[i][j] = start;                         \
   }
 
+#ifdef RESIDUAL
+#define RESIDUAL_ARGUMENT __global const ELEMENT *restrict residual,
+#define ADD_RESIDUAL(index) + LOAD16(residual + (index))
+#else
+#define RESIDUAL_ARGUMENT
+#define ADD_RESIDUAL(index)
+#endif
+
 // The last panel may reach beyond the last pixel's channels.
-#define WRITE_SUMS                                                             \
-  FOR_TILE {                                                                   \
-    if (first + i < pixels) {                                                  \
-      FOR_WIDTH {                                                              \
-        if (j == 0 || channel + j * 16 < output_stride) {                      \
-          STORE16(activate16(sums[i][j], lower, upper),                        \
-                  output + (first + i) * output_stride + channel + j * 16);    \
-        }                                                                      \
-      }                                                                        \
-    }                                                                          \
+#define WRITE_SUMS                                                            \
+  FOR_TILE {                                                                  \
+    if (first + i < pixels) {                                                 \
+      FOR_WIDTH {                                                             \
+        if (j == 0 || channel + j * 16 < output_stride) {                     \
+          const int index = (first + i) * output_stride + channel + j * 16;   \
+          const float16 sum = sums[i][j] ADD_RESIDUAL(index);                 \
+          STORE16(activate16(sum, lower, upper), output + index);             \
+        }                                                                     \
+      }                                                                       \
+    }                                                                         \
   }
 
 #ifdef buffer_conv_2d_1x1
 // Stride 1 and no padding: output pixels are input pixels.
 __kernel void buffer_conv_2d_1x1(GWS3 IN(input),
                                  __global const ELEMENT *restrict filter,
-                                 WIDE_BIAS OUT(output),
+                                 WIDE_BIAS RESIDUAL_ARGUMENT OUT(output),
                                  __private const float lower,
                                  __private const float upper,
                                  __private const int in_channels,
@@ -71,7 +81,7 @@ __kernel void buffer_conv_2d_1x1(GWS3 IN(input),
 // Anything else.
 __kernel void buffer_conv_2d(GWS3 IN(input),
                              __global const ELEMENT *restrict filter,
-                             WIDE_BIAS OUT(output),
+                             WIDE_BIAS RESIDUAL_ARGUMENT OUT(output),
                              __private const float lower,
                              __private const float upper,
                              __private const int in_channels,

@@ -14,11 +14,12 @@ import numpy as np
 import pyopencl as cl
 
 from droidmace.engine.attributes import PADDING_VALID, FusedActivation, Window, nhwc, unsupported
+from droidmace.engine.fusion import has_residual
 from droidmace.engine.opencl.local_size import one_item, round_up
 from droidmace.engine.opencl.runtime import Bindable, Dispatch, Gpu, KernelArgument
 from droidmace.engine.opencl.tensor import HostArray, Tensor
 from droidmace.engine.ops.aggregate import FullyConnected
-from droidmace.engine.ops.base import GpuOp, NetContext, shape_key
+from droidmace.engine.ops.base import GpuOp, shape_key
 from droidmace.engine.ops.conv import Conv2D, DepthwiseConv2d
 from droidmace.formats.netdef import OperatorDef
 
@@ -120,8 +121,8 @@ def bind_wide(
 
 
 def packed_bias(op: GpuOp, channels: int, multiple: int) -> tuple[cl.Buffer, ...]:
-    """The third input of ``op``, if it has one, with zeros up to ``multiple`` values."""
-    if len(op.op.inputs) < 3:
+    """The bias of ``op``, if it has one, with zeros up to ``multiple`` values."""
+    if len(op.op.inputs) - has_residual(op.op) < 3:
         return ()
     name = op.op.inputs[2]
     weights = op.context.weights
@@ -145,8 +146,13 @@ class Panels:
         self._filter = weights.packed(name, f"panels of {panel}", pack)
         self._bias = packed_bias(op, self._out_channels, panel)
 
-    def bind(self, name: str, key: str, source: Tensor, output: Tensor, *rest: int) -> Dispatch:
-        """Bind kernel ``name``; ``rest`` are its arguments after those that all of them take."""
+    def bind(
+        self, name: str, key: str, sources: Sequence[Tensor], output: Tensor, *rest: int
+    ) -> Dispatch:
+        """Bind kernel ``name`` for an input and, maybe, a residual.
+
+        ``rest`` are the arguments after those that all kernels take.
+        """
         batch, height, width, _ = nhwc(output.shape)
         pixels = batch * height * width
         tile = self._tile.for_pixels(pixels)
@@ -155,11 +161,17 @@ class Panels:
             self._op.gpu,
             name,
             "buffer_conv_2d",
-            options=(*options, *tile.options, *(("-DBIAS",) if self._bias else ())),
+            options=(
+                *options,
+                *tile.options,
+                *(("-DBIAS",) if self._bias else ()),
+                *(("-DRESIDUAL",) if len(sources) > 1 else ()),
+            ),
             arguments=(
-                source,
+                sources[0],
                 self._filter,
                 *self._bias,
+                *(residual.memory for residual in sources[1:]),
                 output,
                 *bounds,
                 self._in_channels,
@@ -173,7 +185,7 @@ class Panels:
     def bind_window(
         self,
         key: str,
-        source: Tensor,
+        sources: Sequence[Tensor],
         output: Tensor,
         window: Window,
         padding: tuple[int, int],
@@ -182,9 +194,9 @@ class Panels:
         return self.bind(
             "buffer_conv_2d",
             key,
-            source,
+            sources,
             output,
-            nhwc(source.shape)[1],
+            nhwc(sources[0].shape)[1],
             nhwc(output.shape)[1],
             *window.kernel,
             *window.stride,
@@ -194,22 +206,32 @@ class Panels:
 
 
 class BufferConv2D(Conv2D):
-    """Convolution without groups, as a product of matrices."""
+    """Convolution as a product of matrices; with groups as on any device."""
 
     def upload(self) -> None:
         """See :class:`Conv2D`."""
-        self.panels = Panels(self)
+        if self.is_grouped:
+            super().upload()
+        else:
+            self.panels = Panels(self)
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether an output is made from some of the inputs only."""
+        return self.op.int_arg("group", 1) != 1
 
     def bind_single(self, inputs: Sequence[Tensor], output: Tensor) -> list[Dispatch]:
         """See :class:`SingleOutputOp`."""
+        if self.is_grouped:
+            return super().bind_single(inputs, output)
         sizes = nhwc(output.shape)
         window = self.window
         if window.kernel == (1, 1) and window.stride == (1, 1) and self.padding == (0, 0):
             key = shape_key("conv2d_1x1_opencl_kernel", *sizes)
-            return [self.panels.bind("buffer_conv_2d_1x1", key, inputs[0], output)]
+            return [self.panels.bind("buffer_conv_2d_1x1", key, inputs, output)]
         key = shape_key("conv2d_general_opencl_kernel", *sizes, *window.kernel)
         pads = (self.padding[0] // 2, self.padding[1] // 2)
-        return [self.panels.bind_window(key, inputs[0], output, window, pads)]
+        return [self.panels.bind_window(key, inputs, output, window, pads)]
 
 
 class BufferFullyConnected(FullyConnected):
@@ -224,22 +246,27 @@ class BufferFullyConnected(FullyConnected):
         key = shape_key("fc_opencl_kernel", *nhwc(output.shape))
         _, height, width, _ = nhwc(inputs[0].shape)
         if (height, width) == (1, 1):
-            return [self.panels.bind("buffer_conv_2d_1x1", key, inputs[0], output)]
+            return [self.panels.bind("buffer_conv_2d_1x1", key, inputs, output)]
         window = Window((height, width), (1, 1), (1, 1), None, PADDING_VALID)
-        return [self.panels.bind_window(key, inputs[0], output, window, (0, 0))]
+        return [self.panels.bind_window(key, inputs, output, window, (0, 0))]
 
 
 class BufferDepthwiseConv2d(DepthwiseConv2d):
-    """Depthwise convolution with one output per input channel."""
+    """Depthwise convolution; with several outputs per input channel as on any device."""
 
     def upload(self) -> None:
         """See :class:`DepthwiseConv2d`."""
+        if self.filter_shape[0] != 1:
+            super().upload()
+            return
         name = self.op.inputs[1]
         self.packed_filter = self.context.weights.packed(name, "depthwise", pack_depthwise)
         self.packed_bias = packed_bias(self, self.filter_shape[1], LANES)
 
     def bind_single(self, inputs: Sequence[Tensor], output: Tensor) -> list[Dispatch]:
         """See :class:`SingleOutputOp`."""
+        if self.filter_shape[0] != 1:
+            return super().bind_single(inputs, output)
         source = inputs[0]
         batch, height, width, channels = nhwc(output.shape)
         gws = (-(-channels // LANES), 1, batch * height)
@@ -273,14 +300,3 @@ class BufferDepthwiseConv2d(DepthwiseConv2d):
                 gws=gws,
             )
         ]
-
-
-def conv_2d(op: OperatorDef, context: NetContext) -> GpuOp:
-    """A Conv2D: with groups by the kernels for all devices."""
-    return (BufferConv2D if op.int_arg("group", 1) == 1 else Conv2D)(op, context)
-
-
-def depthwise_conv2d(op: OperatorDef, context: NetContext) -> GpuOp:
-    """A DepthwiseConv2d: with a multiplier by the kernels for all devices."""
-    multiplier = context.weights.filter_shape(op.inputs[1])[0]
-    return (BufferDepthwiseConv2d if multiplier == 1 else DepthwiseConv2d)(op, context)

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from droidmace.engine.opencl.tensor import BufferMemory, TensorMemory
-from droidmace.engine.ops import buffer_conv
 from droidmace.engine.ops.aggregate import FullyConnected, Pooling, Reduce, Softmax
 from droidmace.engine.ops.base import GpuOp, NetContext
+from droidmace.engine.ops.buffer_conv import (
+    BufferConv2D,
+    BufferDepthwiseConv2d,
+    BufferFullyConnected,
+)
 from droidmace.engine.ops.conv import Conv2D, DepthwiseConv2d
 from droidmace.engine.ops.layout import Concat, Pad, Reshape
 from droidmace.engine.ops.pointwise import Activation, BatchNorm, BiasAdd, Eltwise
@@ -36,9 +40,9 @@ GPU_OPS: dict[str, type[GpuOp]] = {
 
 # Kernels of their own where activations lie in buffers; all others do as they are.
 BUFFER_OPS_OF_CPU: dict[str, OpMaker] = {
-    "Conv2D": buffer_conv.conv_2d,
-    "DepthwiseConv2d": buffer_conv.depthwise_conv2d,
-    "FullyConnected": buffer_conv.BufferFullyConnected,
+    "Conv2D": BufferConv2D,
+    "DepthwiseConv2d": BufferDepthwiseConv2d,
+    "FullyConnected": BufferFullyConnected,
 }
 BUFFER_OPS_OF_GPU: dict[str, OpMaker] = {}
 
@@ -54,9 +58,10 @@ def find_op(op_type: str, memory: TensorMemory) -> OpMaker | None:
 
 # Makers of ops that add a residual (engine/fusion.py): a convolution given one has it as its last
 # input.
-RESIDUAL_MAKERS: set[OpMaker] = set()
+RESIDUAL_MAKERS: set[OpMaker] = {BufferConv2D}
 
 
 def takes_residual(op: OperatorDef, memory: TensorMemory) -> bool:
     """Whether whatever runs ``op`` can add a last input of its output's shape."""
-    return find_op(op.type, memory) in RESIDUAL_MAKERS
+    is_grouped = op.int_arg("group", 1) != 1
+    return not is_grouped and find_op(op.type, memory) in RESIDUAL_MAKERS
