@@ -1,0 +1,1 @@
+"""MACE's ops on the CPU, in numpy, one file per family."""
