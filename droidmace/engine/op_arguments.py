@@ -15,6 +15,8 @@ from droidmace.engine.attributes import PADDING_SAME, PADDING_VALID, unsupported
 from droidmace.formats.netdef import OperatorDef
 
 Constant = npt.NDArray[Any]
+Known = Sequence[Constant | None]
+"""The values of an op's inputs as far as they are known without running the net."""
 Pair = tuple[int, int]
 TENSORFLOW, CAFFE, ONNX, PYTORCH = 0, 1, 2, 5
 """``framework_type``, ``mace/core/types.h``."""
@@ -42,9 +44,7 @@ def rounds_up(op: OperatorDef) -> bool:
     return op.int_arg("round_mode", _ROUND_CEIL) == _ROUND_CEIL
 
 
-def deconv_padding(
-    op: OperatorDef, size: Pair, kernel: Pair, known: Sequence[Constant | None]
-) -> tuple[Pair, Pair]:
+def deconv_padding(op: OperatorDef, size: Pair, kernel: Pair, known: Known) -> tuple[Pair, Pair]:
     """Output height and width of a transposed convolution, and the rows and columns cut in all.
 
     TensorFlow's ops read the output's NHWC shape from their third input; all others cut what
@@ -68,7 +68,7 @@ def deconv_padding(
     return (full[0] - cut[0], full[1] - cut[1]), (cut[0], cut[1])
 
 
-def _tensorflow_size(op: OperatorDef, known: Sequence[Constant | None]) -> Pair:
+def _tensorflow_size(op: OperatorDef, known: Known) -> Pair:
     shape = known[2] if len(known) > 2 else None
     if shape is None or shape.size != 4:
         raise unsupported(op, "its output shape is not constant")
@@ -89,9 +89,7 @@ def split_sizes(op: OperatorDef, size: int, given: Constant | None) -> list[int]
     return sizes
 
 
-def slice_of(
-    op: OperatorDef, shape: Sequence[int], given: Sequence[Constant | None]
-) -> list[slice | int]:
+def slice_of(op: OperatorDef, shape: Sequence[int], given: Known) -> list[slice | int]:
     """The part that Slice takes: a range of one axis, or of several as ONNX has it.
 
     ``given``: starts, ends, axes and steps if they are inputs. Ends behind the axis are cut, as
@@ -114,9 +112,7 @@ def slice_of(
     return chosen
 
 
-def strided_slices(
-    op: OperatorDef, shape: Sequence[int], given: Sequence[Constant | None]
-) -> list[slice | int]:
+def strided_slices(op: OperatorDef, shape: Sequence[int], given: Known) -> list[slice | int]:
     """One range or index per axis. ``given``: begin, end (or sizes), strides.
 
     With the argument ``slice`` it is TensorFlow's Slice: begin and size, -1 for all the rest.
@@ -174,7 +170,7 @@ def grid_pads(op: OperatorDef, name: str) -> tuple[Pair, list[Pair]]:
     return (block[0], block[1]), pairs_of(op, name, 2)
 
 
-def resize_size(op: OperatorDef, size: Pair, known: Sequence[Constant | None]) -> Pair:
+def resize_size(op: OperatorDef, size: Pair, known: Known) -> Pair:
     """Output height and width: from the scales, else from ``size``, else from the second input."""
     scales = (op.float_arg("height_scale"), op.float_arg("width_scale"))
     given = op.ints_arg("size")

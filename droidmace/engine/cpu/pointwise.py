@@ -7,9 +7,9 @@ from enum import IntEnum
 
 import numpy as np
 
+from droidmace.engine.array_shapes import eltwise_shape
 from droidmace.engine.attributes import unsupported
 from droidmace.engine.cpu.base import FLOAT, INT, Array, CpuContext, per_channel
-from droidmace.engine.shapes import eltwise_shape
 from droidmace.formats.netdef import DataType, OperatorDef
 
 
