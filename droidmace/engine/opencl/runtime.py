@@ -53,7 +53,8 @@ class Dispatch:
     """A kernel, its bound arguments, and how it may be spread over the device.
 
     ``gws`` is the exact global size (2 or 3 axes); ``default`` the parameters when none are tuned;
-    ``params`` those it runs with, once they are known.
+    ``params`` those it runs with, once they are known; ``choices`` what a tuning run tries, if not
+    what suits most kernels.
     """
 
     kernel: cl.Kernel
@@ -63,9 +64,12 @@ class Dispatch:
     kwg_size: int
     arguments: Sequence[KernelArgument]
     params: Params | None = None
+    choices: Sequence[Params] | None = None
 
-    def candidates(self) -> list[Params]:
+    def candidates(self) -> Sequence[Params]:
         """What a tuning run tries."""
+        if self.choices is not None:
+            return self.choices
         if len(self.gws) == 2:
             return candidates_2d(self.kwg_size)
         return candidates_3d((self.gws[0], self.gws[1], self.gws[2]), self.kwg_size)

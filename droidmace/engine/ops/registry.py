@@ -12,6 +12,12 @@ from droidmace.engine.ops.buffer_conv import (
     BufferDepthwiseConv2d,
     BufferFullyConnected,
 )
+from droidmace.engine.ops.buffer_gpu_conv import (
+    GpuBufferConv2D,
+    GpuBufferDepthwiseConv2d,
+    GpuBufferFullyConnected,
+    GpuBufferReduce,
+)
 from droidmace.engine.ops.conv import Conv2D, DepthwiseConv2d
 from droidmace.engine.ops.layout import Concat, Pad, Reshape
 from droidmace.engine.ops.pointwise import Activation, BatchNorm, BiasAdd, Eltwise
@@ -44,7 +50,12 @@ BUFFER_OPS_OF_CPU: dict[str, OpMaker] = {
     "DepthwiseConv2d": BufferDepthwiseConv2d,
     "FullyConnected": BufferFullyConnected,
 }
-BUFFER_OPS_OF_GPU: dict[str, OpMaker] = {}
+BUFFER_OPS_OF_GPU: dict[str, OpMaker] = {
+    "Conv2D": GpuBufferConv2D,
+    "DepthwiseConv2d": GpuBufferDepthwiseConv2d,
+    "FullyConnected": GpuBufferFullyConnected,
+    "Reduce": GpuBufferReduce,
+}
 
 
 def find_op(op_type: str, memory: TensorMemory) -> OpMaker | None:
@@ -58,7 +69,7 @@ def find_op(op_type: str, memory: TensorMemory) -> OpMaker | None:
 
 # Makers of ops that add a residual (engine/fusion.py): a convolution given one has it as its last
 # input.
-RESIDUAL_MAKERS: set[OpMaker] = {BufferConv2D}
+RESIDUAL_MAKERS: set[OpMaker] = {BufferConv2D, GpuBufferConv2D}
 
 
 def takes_residual(op: OperatorDef, memory: TensorMemory) -> bool:

@@ -1,0 +1,301 @@
+"""Ops with kernels of their own, for GPUs with activations in buffers: convolutions and means.
+
+At batch 1 a layer is over in microseconds, most of which a GPU spends waiting for memory. So a
+work-item computes little, and where there are still too few of them, the items of a work-group
+share out each sum; what is tuned is how many do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from droidmace.engine.attributes import PADDING_VALID, Shape, Window, nhwc
+from droidmace.engine.opencl.local_size import Gws, Limits, Params, Rule, round_up
+from droidmace.engine.opencl.runtime import Dispatch
+from droidmace.engine.opencl.tensor import HostArray, Tensor, blocks
+from droidmace.engine.ops.aggregate import FullyConnected, Reduce
+from droidmace.engine.ops.base import GpuOp, shape_key
+from droidmace.engine.ops.buffer_conv import activation_options, packed_bias
+from droidmace.engine.ops.conv import Conv2D, DepthwiseConv2d
+
+_BLOCK = 4
+"""Channels that are one access to memory."""
+_TILE = 4
+"""Pixels in the registers of a work-item of a convolution, if there are that many."""
+_ITEMS = 256
+"""Work-items in a group; also the most that share out sums (MOST_ITEMS in the kernels)."""
+_MOST_PARTS = 32
+_ROW_TILE = 2
+"""Pixels in the registers of a work-item of a depthwise convolution."""
+_MEAN, _SUM = 0, 4
+"""Values of a Reduce op's ``reduce_type``."""
+_LARGEST_WINDOW = 49
+"""Taps up to which a depthwise kernel is unrolled."""
+
+
+def pack_filter(weights: HostArray) -> HostArray:
+    """OIHW to [tap][input][output], inputs and outputs rounded up to four with zeros."""
+    outputs, inputs, height, width = weights.shape
+    shape = (height * width, round_up(inputs, _BLOCK), round_up(outputs, _BLOCK))
+    packed = np.zeros(shape, weights.dtype)
+    taps = weights.reshape(outputs, inputs, height * width)
+    packed[:, :inputs, :outputs] = taps.transpose(2, 1, 0)
+    return packed
+
+
+def pack_depthwise(weights: HostArray) -> HostArray:
+    """1IHW to [tap][channel], the channels rounded up to four with zeros."""
+    _, channels, height, width = weights.shape
+    packed = np.zeros((height * width, round_up(channels, _BLOCK)), weights.dtype)
+    packed[:, :channels] = weights.reshape(channels, -1).T
+    return packed
+
+
+def shared_sums(terms: int) -> Rule:
+    """For kernels whose items share out sums of ``terms`` each along the last axis."""
+
+    def rule(gws: Gws, limits: Limits) -> Params:
+        items = _power_of_2(min(_ITEMS, limits.kwg_size))
+        parts = min(_power_of_2(terms // 2), _MOST_PARTS, items)
+        across = min(_power_of_2(gws[0], up=True), 8, items // parts)
+        down = min(_power_of_2(gws[1], up=True), items // parts // across)
+        return (across, down, parts, 0)
+
+    return rule
+
+
+def shared_sum_choices(gws: Gws, kwg_size: int) -> list[Params]:
+    """What a tuning run tries for those kernels."""
+    items = _power_of_2(min(_ITEMS, kwg_size))
+    return [
+        (across, down, parts, 0)
+        for across in (2, 4, 8, 16, 32)
+        for parts in (1, 2, 4, 8, 16, 32)
+        for down in (items // across // parts, items // across // parts // 4)
+        if 0 < down < 2 * gws[1] and across < 2 * gws[0]
+    ]
+
+
+def depthwise_rule(gws: Gws, limits: Limits) -> Params:
+    """For depthwise convolutions: groups of 128 in cubes, so that they share what they read."""
+    items = _power_of_2(min(128, limits.kwg_size))
+    across = min(_power_of_2(gws[0], up=True), 16, items)
+    down = min(_power_of_2(gws[1], up=True), 4, items // across)
+    deep = min(_power_of_2(gws[2], up=True), items // across // down)
+    return (across, down, deep, 0)
+
+
+def _power_of_2(value: int, *, up: bool = False) -> int:
+    """The largest power of 2 that is not above ``value``, or the smallest not below; from 1."""
+    if value <= 1:
+        return 1
+    return int(1 << ((value - 1).bit_length() if up else value.bit_length() - 1))
+
+
+class _Product:
+    """Filter and bias of an op as the kernels take them, and the kernels that do."""
+
+    def __init__(self, op: GpuOp) -> None:
+        self._op = op
+        weights, name = op.context.weights, op.op.inputs[1]
+        self._out_channels, self._in_channels, *_ = weights.filter_shape(name)
+        self._filter = weights.packed(name, "filter of blocks", pack_filter)
+        self._bias = packed_bias(op, self._out_channels, _BLOCK)
+
+    def bind(
+        self,
+        key: str,
+        sources: Sequence[Tensor],
+        output: Tensor,
+        window: Window,
+        padding: tuple[int, int],
+    ) -> Dispatch:
+        """Bind the kernel for a window over an input and, maybe, a residual.
+
+        ``padding``: above and left.
+        """
+        source = sources[0]
+        pixels = _pixels(output.shape)
+        taps = math.prod(window.kernel)
+        rest: tuple[int, ...] = ()
+        name = "buffer_gpu_conv_2d_1x1"
+        is_plain = taps == 1 and window.stride == (1, 1) and padding == (0, 0)
+        if not (is_plain and pixels == _pixels(source.shape)):
+            name = "buffer_gpu_conv_2d"
+            heights = (nhwc(source.shape)[1], nhwc(output.shape)[1])
+            rest = (*heights, *window.kernel, *window.stride, *padding, *window.dilation)
+        tile = _TILE if pixels >= _TILE else 1
+        options, bounds = activation_options(self._op.op)
+        in_blocks = blocks(self._in_channels)
+        gws = (blocks(self._out_channels), -(-pixels // tile), 1)
+        dispatch = self._op.gpu.bind(
+            "buffer_gpu_conv_2d",
+            name,
+            options=(
+                *options,
+                f"-DTILE={tile}",
+                *(("-DBIAS",) if self._bias else ()),
+                *(("-DRESIDUAL",) if len(sources) > 1 else ()),
+            ),
+            arguments=(
+                source,
+                self._filter,
+                *self._bias,
+                *sources[1:],
+                output,
+                *bounds,
+                in_blocks,
+                pixels,
+                *rest,
+            ),
+            key=key,
+            gws=gws,
+            rule=shared_sums(in_blocks * taps),
+        )
+        dispatch.choices = shared_sum_choices(gws, dispatch.kwg_size)
+        return dispatch
+
+
+class GpuBufferConv2D(Conv2D):
+    """Convolution as a product of matrices; with groups as on any device."""
+
+    def upload(self) -> None:
+        """See :class:`Conv2D`."""
+        if self.op.int_arg("group", 1) != 1:
+            super().upload()
+        else:
+            self.product = _Product(self)
+
+    def bind_single(self, inputs: Sequence[Tensor], output: Tensor) -> list[Dispatch]:
+        """See :class:`SingleOutputOp`."""
+        if self.op.int_arg("group", 1) != 1:
+            return super().bind_single(inputs, output)
+        sizes, window = nhwc(output.shape), self.window
+        if window.kernel == (1, 1):
+            key = shape_key("conv2d_1x1_opencl_kernel", *sizes)
+        else:
+            key = shape_key("conv2d_general_opencl_kernel", *sizes, *window.kernel)
+        pads = (self.padding[0] // 2, self.padding[1] // 2)
+        return [self.product.bind(key, inputs, output, window, pads)]
+
+
+class GpuBufferFullyConnected(FullyConnected):
+    """A convolution whose window is the whole input."""
+
+    def upload(self) -> None:
+        """See :class:`FullyConnected`."""
+        self.product = _Product(self)
+
+    def bind_single(self, inputs: Sequence[Tensor], output: Tensor) -> list[Dispatch]:
+        """See :class:`SingleOutputOp`."""
+        key = shape_key("fc_opencl_kernel", *nhwc(output.shape))
+        _, height, width, _ = nhwc(inputs[0].shape)
+        window = Window((height, width), (1, 1), (1, 1), None, PADDING_VALID)
+        return [self.product.bind(key, inputs, output, window, (0, 0))]
+
+
+class GpuBufferDepthwiseConv2d(DepthwiseConv2d):
+    """Depthwise convolution; dilated or with several outputs per input as on any device."""
+
+    @property
+    def has_own_kernel(self) -> bool:
+        """Whether the kernel for GPUs does it."""
+        window = self.window
+        return (
+            self.filter_shape[0] == 1
+            and window.dilation == (1, 1)
+            and window.stride[0] == window.stride[1] <= 2
+            and math.prod(window.kernel) <= _LARGEST_WINDOW
+        )
+
+    def upload(self) -> None:
+        """See :class:`DepthwiseConv2d`."""
+        if not self.has_own_kernel:
+            super().upload()
+            return
+        name = self.op.inputs[1]
+        self.packed_filter = self.context.weights.packed(name, "depthwise blocks", pack_depthwise)
+        self.packed_bias = packed_bias(self, self.filter_shape[1], _BLOCK)
+
+    def bind_single(self, inputs: Sequence[Tensor], output: Tensor) -> list[Dispatch]:
+        """See :class:`SingleOutputOp`."""
+        if not self.has_own_kernel:
+            return super().bind_single(inputs, output)
+        source = inputs[0]
+        batch, height, width, channels = nhwc(output.shape)
+        kernel_h, kernel_w = self.window.kernel
+        gws = (blocks(channels), -(-width // _ROW_TILE), batch * height)
+        options, bounds = activation_options(self.op)
+        return [
+            self.gpu.bind(
+                "buffer_gpu_depthwise_conv2d",
+                "buffer_gpu_depthwise_conv2d",
+                options=(
+                    *options,
+                    f"-DTILE={_ROW_TILE}",
+                    f"-DKERNEL_H={kernel_h}",
+                    f"-DKERNEL_W={kernel_w}",
+                    f"-DSTRIDE={self.window.stride[0]}",
+                    *(("-DBIAS",) if self.packed_bias else ()),
+                ),
+                arguments=(
+                    source,
+                    self.packed_filter,
+                    *self.packed_bias,
+                    output,
+                    *bounds,
+                    nhwc(source.shape)[1],
+                    height,
+                    self.padding[0] // 2,
+                    self.padding[1] // 2,
+                ),
+                key=shape_key("depthwise_conv2d_ocl_kernel", *gws, self.filter_shape[0]),
+                gws=gws,
+                rule=depthwise_rule,
+            )
+        ]
+
+
+class GpuBufferReduce(Reduce):
+    """Means and sums over height and width in one command; others as on any device."""
+
+    @property
+    def has_own_kernel(self) -> bool:
+        """Whether the kernel for GPUs does it."""
+        return self.axes == [1, 2] and self.kind in (_MEAN, _SUM)
+
+    def scratch_shapes(self) -> list[Shape]:
+        """See :class:`GpuOp`."""
+        return [] if self.has_own_kernel else super().scratch_shapes()
+
+    def bind_single(self, inputs: Sequence[Tensor], output: Tensor) -> list[Dispatch]:
+        """See :class:`SingleOutputOp`."""
+        if not self.has_own_kernel:
+            return super().bind_single(inputs, output)
+        batch, height, width, channels = nhwc(inputs[0].shape)
+        pixels = height * width
+        gws = (blocks(channels), batch, 1)
+        dispatch = self.gpu.bind(
+            "buffer_gpu_reduce",
+            "buffer_gpu_reduce",
+            arguments=(
+                inputs[0],
+                output,
+                pixels,
+                1.0 / pixels if self.kind == _MEAN else 1.0,
+            ),
+            key=shape_key("reduce_hw_opencl_kernel", *gws),
+            gws=gws,
+            rule=shared_sums(pixels),
+        )
+        dispatch.choices = shared_sum_choices(gws, dispatch.kwg_size)
+        return [dispatch]
+
+
+def _pixels(shape: Shape) -> int:
+    """N * H * W."""
+    batch, height, width, _ = nhwc(shape)
+    return batch * height * width
