@@ -37,6 +37,7 @@ class WireType(IntEnum):
     FIXED32 = 5
 
 
+_LAST_WIRE_TYPE = max(WireType)
 _FIXED_BYTES = {WireType.FIXED64: 8, WireType.FIXED32: 4}
 
 
@@ -113,7 +114,7 @@ def _read_field(data: bytes, offset: int, end: int) -> WireField:
     number, code = tag >> 3, tag & 7
     if not 1 <= number <= MAX_FIELD_NUMBER:
         raise FormatError(f"{number} is not a field number", offset=offset)
-    if code > max(WireType):
+    if code > _LAST_WIRE_TYPE:
         raise FormatError(f"{code} is not a wire type (field {number})", offset=offset)
     wire_type = WireType(code)
     if wire_type is WireType.VARINT:
