@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from engine_harness import DRIVERS, LogReader
-from engine_models import Array, ArgumentValue, in_memory, make_gpu, model, op
+from engine_models import ArgumentValue, Array, in_memory, make_gpu, model, op
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
