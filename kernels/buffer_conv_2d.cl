@@ -13,9 +13,10 @@
 #define FOR_TILE UNROLL(TILE) for (int i = 0; i < TILE; ++i)
 #define FOR_WIDTH UNROLL(WIDTH) for (int j = 0; j < WIDTH; ++j)
 
-// sums += in . filter, over the input channels of one tap; moves the filter on to the next.
-#define MULTIPLY_TAP(sums, in, filter, in_channels)                       \
-  for (int c = 0; c < in_channels; ++c) {                                 \
+// sums += in . filter, over the input channels of one tap, which begin at in[i] + start; moves
+// the filter on to the next.
+#define MULTIPLY_TAP(sums, in, start, filter, in_channels)                \
+  for (int c = start; c < (start) + in_channels; ++c) {                   \
     float16 weight[WIDTH];                                                \
     FOR_WIDTH weight[j] = LOAD16(filter + j * 16);                        \
     filter += PANEL;                                                      \
@@ -34,24 +35,28 @@
 
 #ifdef RESIDUAL
 #define RESIDUAL_ARGUMENT __global const ELEMENT *restrict residual,
-#define ADD_RESIDUAL(index) + LOAD16(residual + (index))
+#define ADD_RESIDUAL(load, index) + load(residual + (index))
 #else
 #define RESIDUAL_ARGUMENT
-#define ADD_RESIDUAL(index)
+#define ADD_RESIDUAL(load, index)
 #endif
 
-// The last panel may reach beyond the last pixel's channels.
-#define WRITE_SUMS                                                            \
-  FOR_TILE {                                                                  \
-    if (first + i < pixels) {                                                 \
-      FOR_WIDTH {                                                             \
-        if (j == 0 || channel + j * 16 < output_stride) {                     \
-          const int index = (first + i) * output_stride + channel + j * 16;   \
-          const float16 sum = sums[i][j] ADD_RESIDUAL(index);                 \
-          STORE16(activate16(sum, lower, upper), output + index);             \
-        }                                                                     \
-      }                                                                       \
-    }                                                                         \
+// The last panel may reach beyond the last pixel's channels, and so may a vector if there are no
+// more than four.
+#define WRITE_SUMS                                                                \
+  FOR_TILE {                                                                      \
+    if (first + i < pixels) {                                                     \
+      FOR_WIDTH {                                                                 \
+        const int index = (first + i) * output_stride + channel + j * 16;         \
+        if (channel + j * 16 + 16 <= output_stride) {                             \
+          const float16 sum = sums[i][j] ADD_RESIDUAL(LOAD16, index);             \
+          STORE16(activate16(sum, lower, upper), output + index);                 \
+        } else if (j == 0 && output_stride == 4) {                                \
+          const float4 sum = sums[i][j].s0123 ADD_RESIDUAL(LOAD4, index);         \
+          STORE4(activate16(sum.xyzwxyzwxyzwxyzw, lower, upper).s0123, output + index); \
+        }                                                                         \
+      }                                                                           \
+    }                                                                             \
   }
 
 #ifdef buffer_conv_2d_1x1
@@ -72,7 +77,7 @@ __kernel void buffer_conv_2d_1x1(GWS3 IN(input),
   filter += channel * in_channels;
 
   BEGIN_SUMS
-  MULTIPLY_TAP(sums, in, filter, in_channels)
+  MULTIPLY_TAP(sums, in, 0, filter, in_channels)
   WRITE_SUMS
 }
 #endif
@@ -108,10 +113,14 @@ __kernel void buffer_conv_2d(GWS3 IN(input),
   int w = first % output_width;
   int h = first / output_width % out_height;
   int n = first / output_width / out_height;
+  const int last_left = input_width - 1 - (kernel_w - 1) * dilation_w;
+  const int last_top = in_height - 1 - (kernel_h - 1) * dilation_h;
+  bool inside = true;
   FOR_TILE {
     left[i] = w * stride_w - pad_left;
     top[i] = h * stride_h - pad_top;
     image[i] = n * in_height;
+    inside &= left[i] >= 0 && left[i] <= last_left && top[i] >= 0 && top[i] <= last_top;
     if (first + i + 1 < pixels && ++w == output_width) {
       w = 0;
       if (++h == out_height) {
@@ -122,16 +131,26 @@ __kernel void buffer_conv_2d(GWS3 IN(input),
   }
 
   BEGIN_SUMS
-  for (int kh = 0; kh < kernel_h; ++kh) {
-    for (int kw = 0; kw < kernel_w; ++kw) {
-      __global const ELEMENT *in[TILE];
-      FOR_TILE {
-        const int x = left[i] + kw * dilation_w;
-        const int y = top[i] + kh * dilation_h;
-        const bool inside = x >= 0 && x < input_width && y >= 0 && y < in_height;
-        in[i] = inside ? input + ((image[i] + y) * input_width + x) * input_stride : zeros;
+  __global const ELEMENT *in[TILE];
+  if (inside) {
+    FOR_TILE in[i] = input + ((image[i] + top[i]) * input_width + left[i]) * input_stride;
+    for (int kh = 0; kh < kernel_h; ++kh) {
+      for (int kw = 0; kw < kernel_w; ++kw) {
+        const int start = (kh * dilation_h * input_width + kw * dilation_w) * input_stride;
+        MULTIPLY_TAP(sums, in, start, filter, in_channels)
       }
-      MULTIPLY_TAP(sums, in, filter, in_channels)
+    }
+  } else {
+    for (int kh = 0; kh < kernel_h; ++kh) {
+      for (int kw = 0; kw < kernel_w; ++kw) {
+        FOR_TILE {
+          const int x = left[i] + kw * dilation_w;
+          const int y = top[i] + kh * dilation_h;
+          const bool there = x >= 0 && x < input_width && y >= 0 && y < in_height;
+          in[i] = there ? input + ((image[i] + y) * input_width + x) * input_stride : zeros;
+        }
+        MULTIPLY_TAP(sums, in, 0, filter, in_channels)
+      }
     }
   }
   WRITE_SUMS

@@ -47,7 +47,7 @@ def _run(
     gpu: Gpu,
     ops: list[OperatorDef],
     inputs: dict[str, Array],
-    constants: dict[str, Array],
+    constants: dict[str, Any],
     data_type: DataType = DataType.DT_FLOAT,
 ) -> Array:
     """The output ``y`` of a net whose activations lie in buffers."""
@@ -164,7 +164,7 @@ def test_convolution_1x1(
     gpu: Gpu, shape: tuple[int, ...], channels: int, bias: bool, activation: str
 ) -> None:
     rng = np.random.default_rng(2)
-    case = {
+    case: dict[str, Any] = {
         "x": rng.standard_normal(shape, np.float32),
         "kernel": (1, 1),
         "stride": (1, 1),
