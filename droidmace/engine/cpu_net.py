@@ -11,16 +11,18 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from droidmace.engine.attributes import unsupported
-from droidmace.engine.axis_order import as_nhwc
+from droidmace.engine.attributes import Shape, unsupported
+from droidmace.engine.axis_order import as_nhwc, nchw_shape
 from droidmace.engine.cpu.base import Array as Values
 from droidmace.engine.cpu.base import CpuContext
 from droidmace.engine.cpu.ops import CPU_OPS, run_op
-from droidmace.engine.macelog import MaceLog
+from droidmace.engine.macelog import MaceLog, format_vector
 from droidmace.engine.model import Constant, Model, check_graph
 from droidmace.engine.net import Array, Net, OpTiming, log_range, timing_of
 from droidmace.errors import EngineError
-from droidmace.formats.netdef import DataFormat, DataType, NetDef
+from droidmace.formats.netdef import DataFormat, DataType, NetDef, OperatorDef
+
+_NET = "core/net/serial_net.cc"
 
 
 class CpuNet(Net):
@@ -57,13 +59,14 @@ class CpuNet(Net):
                 results = run_op(op, [values[name] for name in op.inputs], self._context)
             except EngineError as exc:
                 # shapes that do not go together: a failed check in MACE
-                self._log.fatal("core/net/serial_net.cc:131", f"Check failed: {op.name}: {exc}")
+                self._log.fatal(f"{_NET}:131", f"Check failed: {op.name}: {exc}")
             values.update(zip(op.outputs, results, strict=True))
             if timings is not None:
                 end_us = time.perf_counter_ns() // 1000
-                weights = self._constants.get(op.inputs[1]) if len(op.inputs) > 1 else None
-                shape = () if weights is None else weights.shape
-                timings.append(timing_of(op, start_us, end_us, results[0].shape, shape))
+                timings.append(self._timing(op, start_us, end_us, values))
+            if self._log.verbose(3):
+                text = format_vector(_shown_shape(op, results[0].shape))
+                self._log.vlog(3, f"{_NET}:182", f"Operator {op.name} has shape: {text}")
             if self._log_ranges:
                 for name, value in zip(op.outputs, results, strict=True):
                     log_range(self._log, name, value)
@@ -73,6 +76,21 @@ class CpuNet(Net):
             info.name: np.ascontiguousarray(values[info.name], np.float32)
             for info in self._net.output_infos
         }
+
+    def _timing(
+        self, op: OperatorDef, start_us: int, end_us: int, values: Mapping[str, Values]
+    ) -> OpTiming:
+        first, *others = (_shown_shape(op, values[name].shape) for name in op.outputs)
+        shapes = [values[name].shape for name in op.inputs[:2]]
+        return timing_of(
+            op,
+            start_us,
+            end_us,
+            first,
+            shapes[1] if len(shapes) > 1 else (),
+            input_shape=_shown_shape(op, shapes[0]) if shapes else (),
+            other_shapes=tuple(others),
+        )
 
     def _take(self, inputs: Mapping[str, Array]) -> dict[str, Values]:
         """Inputs as the ops take them: integers as such, images as NHWC.
@@ -88,6 +106,12 @@ class CpuNet(Net):
             if info.data_format == DataFormat.NONE:
                 taken[info.name] = as_nhwc(taken[info.name])
         return taken
+
+
+def _shown_shape(op: OperatorDef, shape: Shape) -> Shape:
+    """``shape`` as MACE's CPU holds it: images as NCHW, unless the op says NHWC."""
+    order = op.int_arg("data_format", int(DataFormat.NHWC))
+    return shape if order == DataFormat.NHWC else nchw_shape(shape)
 
 
 def _last_reads(net: NetDef) -> list[list[str]]:

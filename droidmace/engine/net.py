@@ -17,14 +17,15 @@ Array = npt.NDArray[np.float32]
 
 
 _RANGE_AT = "core/net/serial_net.cc:199"
-_WINDOW_OPS = ("Conv2D", "DepthwiseConv2d", "Pooling")
+_WINDOW_OPS = ("Conv2D", "Deconv2D", "DepthwiseConv2d", "DepthwiseDeconv2d", "Pooling")
 
 
 @dataclass(frozen=True, slots=True)
 class OpTiming:
     """One op's share of a run, for the statistics tables.
 
-    Times in microseconds on one clock; ``kernels`` is the filter's shape, or the window's.
+    Times in microseconds on one clock; ``kernels`` is the filter's shape, the window's, or that of
+    a MatMul's first operand. ``other_shapes`` are those of the outputs behind the first.
     """
 
     name: str
@@ -37,15 +38,30 @@ class OpTiming:
     padding_type: int = -1
     dilations: tuple[int, ...] = ()
     kernels: tuple[int, ...] = ()
+    other_shapes: tuple[Shape, ...] = ()
 
 
 def timing_of(
-    op: OperatorDef, start_us: int, end_us: int, output_shape: Shape, filter_shape: Shape
+    op: OperatorDef,
+    start_us: int,
+    end_us: int,
+    output_shape: Shape,
+    filter_shape: Shape,
+    *,
+    input_shape: Shape = (),
+    other_shapes: tuple[Shape, ...] = (),
 ) -> OpTiming:
-    """An op's timing with the arguments that MACE's tables show for its type."""
+    """An op's timing with the arguments that MACE's tables show for its type.
+
+    Source: ``SerialNet::Run`` in ``mace/core/net/serial_net.cc``.
+    """
     windowed = op.type in _WINDOW_OPS
     if op.type == "Pooling":
         kernels = op.ints_arg("kernels")
+    elif op.type == "MatMul":
+        kernels = input_shape
+        if op.int_arg("transpose_a") and len(kernels) > 1:
+            kernels = (*kernels[:-2], kernels[-1], kernels[-2])
     else:
         kernels = filter_shape if windowed or op.type == "FullyConnected" else ()
     return OpTiming(
@@ -59,6 +75,7 @@ def timing_of(
         padding_type=op.int_arg("padding", -1) if windowed else -1,
         dilations=op.ints_arg("dilations") if windowed else (),
         kernels=kernels,
+        other_shapes=other_shapes,
     )
 
 

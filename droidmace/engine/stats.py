@@ -123,7 +123,7 @@ class OpStatistics:
                     _vector(timing.strides),
                     padding,
                     _vector(timing.kernels),
-                    _vector(timing.output_shape),
+                    _shapes(timing.output_shape, *timing.other_shapes),
                     _vector(timing.dilations),
                     timing.name,
                 )
@@ -188,15 +188,26 @@ class OpStatistics:
 
 
 def multiply_adds(timing: OpTiming) -> int:
-    """Multiply-accumulate operations of one run of an op; 0 for ops that MACE does not count."""
+    """Multiply-accumulate operations of one run of an op; 0 for ops that MACE does not count.
+
+    MACE counts a transposed convolution by its output, as if each of its pixels had a whole
+    window, and a depthwise one with a multiplier as often too much (``StatMACs`` in
+    ``mace/utils/statistics.cc``).
+    """
     outputs = math.prod(timing.output_shape)
     kernels = timing.kernels
-    if timing.type == "Conv2D":
+    if timing.type in ("Conv2D", "Deconv2D"):
         return outputs * math.prod(kernels[1:])
     if timing.type == "DepthwiseConv2d":
         return outputs * kernels[0] * math.prod(kernels[2:])
+    if timing.type == "DepthwiseDeconv2d":
+        return outputs * math.prod(kernels[2:])
     if timing.type == "FullyConnected":
         return timing.output_shape[0] * math.prod(kernels)
+    if timing.type == "MatMul":
+        return outputs * kernels[-1] if kernels else 0
+    if timing.type in ("ResizeBilinear", "ResizeBicubic"):
+        return 3 * outputs
     return outputs if timing.type == "BatchNorm" else 0
 
 
@@ -220,6 +231,10 @@ def format_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]
 
 def _vector(values: Sequence[int]) -> str:
     return f"[{','.join(str(value) for value in values)}]" if values else ""
+
+
+def _shapes(*shapes: Sequence[int]) -> str:
+    return f"[{':'.join(','.join(str(size) for size in shape) for shape in shapes)}]"
 
 
 def _fixed(value: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,10 +11,17 @@ from engine_harness import SAMPLES, LogReader
 from engine_models import Array, model, op
 
 from droidmace.engine.cpu_net import CpuNet
-from droidmace.engine.model import load_model
+from droidmace.engine.model import Model, load_model
 from droidmace.engine.net import OpTiming
 from droidmace.errors import EngineError
-from droidmace.formats.netdef import parse_model
+from droidmace.formats.netdef import (
+    DataFormat,
+    DataType,
+    InputOutputInfo,
+    NetDef,
+    OperatorDef,
+    parse_model,
+)
 
 
 @pytest.fixture
@@ -125,3 +133,65 @@ def test_unsupported_op_is_named(log_reader: LogReader) -> None:
     made = model([op("LSTMCell", ["x"], "y")], {"x": (1, 1, 1, 4)}, ["y"])
     with pytest.raises(EngineError, match="y_op.*LSTMCell"):
         CpuNet(made, log_reader.log)
+
+
+def test_activations_are_let_go_after_their_last_use(log_reader: LogReader) -> None:
+    """Thirty layers of 1 MiB each take the memory of a few."""
+    x = np.ones((1, 512, 512, 1), np.float32)
+    names = ["x", *(f"y{index}" for index in range(30))]
+    layers = [
+        op("Eltwise", [source], target, type=0, scalar_input=1.0)
+        for source, target in itertools.pairwise(names)
+    ]
+    net = CpuNet(model(layers, {"x": x.shape}, ["y29"]), log_reader.log)
+    tracemalloc.start()
+    try:
+        y = net.run({"x": x})["y29"]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert y.min() == y.max() == 31
+    assert peak < 5 << 20
+
+
+def _fed(info: InputOutputInfo, layer: OperatorDef) -> Model:
+    outputs = tuple(InputOutputInfo(name=name) for name in layer.outputs)
+    return Model(NetDef(ops=(layer,), input_infos=(info,), output_infos=outputs), {})
+
+
+def test_image_without_a_format_is_taken_for_nchw(
+    log_reader: LogReader, rng: np.random.Generator
+) -> None:
+    x = _random(rng, 1, 2, 3, 4)
+    pool = op("Reduce", ["x"], "y", axis=(1,), keepdims=0, data_format=int(DataFormat.AUTO))
+    info = InputOutputInfo(name="x", dims=x.shape, data_format=int(DataFormat.NONE))
+    y = CpuNet(_fed(info, pool), log_reader.log).run({"x": x})["y"]
+    np.testing.assert_allclose(y, x.mean(axis=1), atol=1e-6)
+
+
+def test_integers_go_in_and_out(log_reader: LogReader) -> None:
+    info = InputOutputInfo(name="x", dims=(3,), data_type=DataType.DT_INT32)
+    halve = op("Eltwise", ["x"], "y", type=3, scalar_input=2.0)
+    net = CpuNet(_fed(info, halve), log_reader.log)
+    assert net.run({"x": np.array([7, -7, 4], np.float32)})["y"].tolist() == [3, -3, 2]
+
+
+def test_tables_show_shapes_as_mace_holds_them(log_reader: LogReader) -> None:
+    """Images as NCHW; every output; a MatMul's first operand."""
+    split = OperatorDef(
+        inputs=("x",),
+        outputs=("a", "b"),
+        name="split",
+        type="Split",
+        args=op("Split", [], "", axis=3, data_format=1000, has_data_format=1).args,
+    )
+    matmul = op("MatMul", ["m", "m"], "y", transpose_a=1)
+    made = model([split, matmul], {"x": (1, 4, 5, 6), "m": (3, 2)}, ["a", "b", "y"])
+    timings: list[OpTiming] = []
+    x, m = np.ones((1, 4, 5, 6), np.float32), np.ones((3, 2), np.float32)
+    outputs = CpuNet(made, log_reader.log).run({"x": x, "m": m}, timings)
+    assert outputs["b"].shape == (1, 4, 5, 3)
+    assert timings[0].output_shape == (1, 3, 4, 5)
+    assert timings[0].other_shapes == ((1, 3, 4, 5),)
+    assert (timings[1].kernels, timings[1].output_shape) == ((2, 3), (2, 2))
+    assert "Operator split has shape: [1, 3, 4, 5]" in log_reader.text

@@ -95,3 +95,22 @@ def test_multiply_adds_as_mace_counts_them() -> None:
     assert multiply_adds(depthwise) == 36_864
     assert multiply_adds(layer) == 320
     assert multiply_adds(_SOFTMAX) == 0
+
+
+def test_multiply_adds_of_products_and_transposed_convolutions() -> None:
+    """Counted by their outputs, as ``StatMACs`` does."""
+    counted = {
+        ("Deconv2D", (1, 8, 8, 4), (4, 3, 2, 2)): 256 * 12,
+        ("DepthwiseDeconv2d", (1, 8, 8, 4), (1, 4, 2, 2)): 256 * 4,
+        ("MatMul", (2, 3, 5), (2, 3, 4)): 30 * 4,
+        ("ResizeBilinear", (1, 8, 8, 4), ()): 256 * 3,
+        ("BatchNorm", (1, 8, 8, 4), ()): 256,
+    }
+    for (kind, shape, kernels), expected in counted.items():
+        timing = OpTiming("o", kind, 0, 1, output_shape=shape, kernels=kernels)
+        assert multiply_adds(timing) == expected, kind
+
+
+def test_all_outputs_have_their_shapes_in_the_table(log_reader: LogReader) -> None:
+    split = OpTiming("s", "Split", 0, 10, output_shape=(1, 2), other_shapes=((1, 3), (1, 4)))
+    assert _cells(_tables(log_reader, [split]))["s"][10] == "[1,2:1,3:1,4]"
