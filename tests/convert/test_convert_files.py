@@ -9,19 +9,14 @@ import shutil
 import sys
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
 import typer
 import yaml
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from onnx_models import declare, save_model
 from typer.testing import CliRunner
 
 from droidmace.cli import convert as convert_command
 from droidmace.config import ModelConfig, TensorSpec, load_deployment
-from droidmace.convert import ConvertedModel, convert_model
+from droidmace.convert import convert_model
 from droidmace.errors import ConfigError, InputError, MissingExtraError, ModelError
 from droidmace.workflows.convert import convert_deployment
 
@@ -32,82 +27,6 @@ TINY_ONNX = (SAMPLES / "tiny.onnx").read_bytes()
 def tiny(**changes: object) -> ModelConfig:
     (model,) = load_deployment(SAMPLES / "tiny_gpu.yml").models.values()
     return dataclasses.replace(model, **changes)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "empty"),
-        (b"not a model at all", "not an ONNX model"),
-        (TINY_ONNX[: len(TINY_ONNX) // 2], "not an ONNX model, or a truncated one"),
-        (b"\x08\x07", "the ONNX checker rejects the model"),
-    ],
-    ids=["empty", "garbage", "truncated", "no graph"],
-)
-def test_a_damaged_file(tmp_path: Path, content: bytes, message: str) -> None:
-    path = tmp_path / "m.onnx"
-    path.write_bytes(content)
-    with pytest.raises(ModelError, match=message) as caught:
-        convert_model(tiny(model_file=path))
-    assert caught.value.where == str(path)
-    assert caught.value.hint
-
-
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(position=st.integers(0, len(TINY_ONNX) - 1), flip=st.integers(1, 255), cut=st.booleans())
-def test_a_flipped_or_cut_file_is_a_model_or_one_clear_error(
-    tmp_path: Path, position: int, flip: int, cut: bool
-) -> None:
-    damaged = bytearray(TINY_ONNX)
-    damaged[position] ^= flip
-    if cut:
-        del damaged[position:]
-    path = tmp_path / "m.onnx"
-    path.write_bytes(damaged)
-    try:
-        result = convert_model(tiny(model_file=path))
-    except ModelError as error:
-        assert error.where == str(path)
-    else:
-        assert isinstance(result, ConvertedModel)
-        assert len(result.data) > 0
-
-
-def external_model(folder: Path, location: str) -> Path:
-    path = folder / "m.onnx"
-    shape = (1, 4, 6, 6)
-    weights = {"w": np.ones((4, 4, 3, 3), np.float32)}
-    chain = [onnx.helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])]
-    save_model(path, chain, {"x": shape}, {"y": shape}, weights)
-    model = onnx.load(path)
-    (tensor,) = model.graph.initializer
-    onnx.external_data_helper.set_external_data(tensor, location)
-    (folder / "weights.bin").write_bytes(tensor.raw_data)
-    tensor.ClearField("raw_data")
-    path.write_bytes(model.SerializeToString())
-    return path
-
-
-def test_weights_in_a_file_beside_the_model(tmp_path: Path) -> None:
-    shapes = {"x": (1, 4, 6, 6)}, {"y": (1, 4, 6, 6)}
-    path = external_model(tmp_path, "weights.bin")
-    converted = convert_model(declare(path, *shapes))
-    assert converted.data == np.ones(144, "<f4").tobytes()
-    (tmp_path / "weights.bin").unlink()
-    with pytest.raises(ModelError, match="the ONNX checker rejects the model") as caught:
-        convert_model(declare(path, *shapes))
-    assert "weights.bin" in (caught.value.details or "")
-
-
-def test_weights_outside_the_models_folder_are_not_read(tmp_path: Path) -> None:
-    folder = tmp_path / "model"
-    folder.mkdir()
-    path = external_model(folder, "../weights.bin")
-    shutil.move(folder / "weights.bin", tmp_path / "weights.bin")
-    with pytest.raises(ModelError, match="the ONNX checker rejects the model"):
-        convert_model(declare(path, {"x": (1, 4, 6, 6)}, {"y": (1, 4, 6, 6)}))
 
 
 def spec(name: str, *shape: int, data_format: str = "NCHW") -> TensorSpec:
