@@ -349,7 +349,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
     cases = [
         [
             name,
-            str(case.write(folder / str(index))),
+            str(case.write(folder / str(i))),
             {"x": case.input_shape},
             {"y": case.output_shape},
         ]
