@@ -1,8 +1,11 @@
 // Convolution of any kernel size: four output pixels of a row by four channels per work-item.
 // Global size: (output blocks, ceil(output width / 4), batch * output height).
+//   GROUPS  an output sees only inputs of its own group: each output block runs over in_blocks
+//           blocks from where its first output's group begins, and the filter holds zeros for
+//           what is not of an output's group
 
 #define INPUT(x) \
-  ((x) >= 0 && (x) < in_width ? READ4(input, in_block, (x), y) : (DATA4)(0))
+  ((x) >= 0 && (x) < in_width ? READ4(input, source, (x), y) : (DATA4)(0))
 
 __kernel void conv_2d(GWS3 IN(input),
                       WEIGHTS(filter),
@@ -21,7 +24,13 @@ __kernel void conv_2d(GWS3 IN(input),
                       __private const int pad_top,
                       __private const int pad_left,
                       __private const int dilation_h,
-                      __private const int dilation_w) {
+                      __private const int dilation_w
+#ifdef GROUPS
+                      , __private const int group_in,
+                      __private const int group_out,
+                      __private const int last_block
+#endif
+                      ) {
   if (IDLE3) return;
   const int block = get_global_id(0);
   const int w = get_global_id(1) * 4;
@@ -35,7 +44,15 @@ __kernel void conv_2d(GWS3 IN(input),
   DATA4 out2 = out0;
   DATA4 out3 = out0;
 
+#ifdef GROUPS
+  const int first_block = block * 4 / group_out * group_in / 4;
+#endif
   for (int in_block = 0; in_block < in_blocks; ++in_block) {
+#ifdef GROUPS
+    const int source = min(first_block + in_block, last_block);
+#else
+    const int source = in_block;
+#endif
     for (int kh = 0; kh < kernel_h; ++kh) {
       const int h = top + kh * dilation_h;
       if (h < 0 || h >= in_height) continue;

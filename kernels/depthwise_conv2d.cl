@@ -1,7 +1,12 @@
 // Depthwise convolution, multiplier 1: four output pixels of a row by four channels per
 // work-item. Global size: (channel blocks, ceil(output width / 4), batch * output height).
 // One of the two kernels' names is defined when the program is built.
-//   STRIDE  the same for both axes
+//   STRIDE    along a row
+//   STRIDE_H  from row to row, if it is another
+
+#ifndef STRIDE_H
+#define STRIDE_H STRIDE
+#endif
 
 #define INPUT(x) \
   ((x) >= 0 && (x) < in_width ? READ4(input, block, (x), y) : (DATA4)(0))
@@ -35,7 +40,7 @@ __kernel void depthwise_conv2d(GWS3 IN(input),
   const int w = get_global_id(1) * 4;
   const int row = get_global_id(2);
   const int image_top = row / out_height * in_height;
-  const int top = row % out_height * STRIDE - pad_top;
+  const int top = row % out_height * STRIDE_H - pad_top;
   const int left = w * STRIDE - pad_left;
 
   DATA4 out0 = BIAS_AT(block);

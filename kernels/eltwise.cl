@@ -2,21 +2,38 @@
 // Global size: (channel blocks, width, batch * height).
 //   ELTWISE_TYPE          0 sum, 1 sub, 2 prod, 3 div, 4 min, 5 max, 6 neg, 7 abs,
 //                         8 squared difference, 9 pow, 11 floor of quotient, 12 clip
+//                         13 sign
 //   INPUT_SCALAR          the second operand is a number
-//   INPUT_VECTOR          ... a value per channel
-//   INPUT_BATCH_VECTOR    ... a value per image and channel: [N,1,1,C]
-//   INPUT_TENSOR_BC_CHAN  ... a value per pixel: [N,H,W,1]
-//   SWAPPED               the operands were exchanged
+//   SWAPPED               ... and comes first
+//   SPREAD0, SPREAD1      an operand has a single image, row, column or channel where the output
+//                         has more: it comes with its height and, for batch, width and channels,
+//                         1 if it has as many as the output and 0 if only one
 //   COEFF_SUM             sum with a factor each; for clip the two limits
 
+#define SPREAD(name)                    \
+  __private const int name##_height,    \
+  __private const int name##_images,    \
+  __private const int name##_columns,   \
+  __private const int name##_channels,
+#define READ_SPREAD(value, name)                                                          \
+  DATA4 value = READ4(name, block * name##_channels, w * name##_columns,                  \
+                      row / height * name##_images * name##_height +                      \
+                          (name##_height > 1 ? row % height : 0));                        \
+  if (!name##_channels) value = (DATA4)(value.x);
+
 __kernel void eltwise(GWS3 IN(input0),
+#ifdef SPREAD0
+                      SPREAD(input0)
+#endif
 #ifdef INPUT_SCALAR
                       __private const float scalar,
 #else
                       IN(input1),
 #endif
+#ifdef SPREAD1
+                      SPREAD(input1)
+#endif
                       __private const int height,
-                      __private const int width,
                       __private const int channels,
 #ifdef COEFF_SUM
                       __private const float coeff0,
@@ -28,15 +45,15 @@ __kernel void eltwise(GWS3 IN(input0),
   const int w = get_global_id(1);
   const int row = get_global_id(2);
 
+#ifdef SPREAD0
+  READ_SPREAD(first, input0)
+#else
   const DATA4 first = READ4(input0, block, w, row);
+#endif
 #if defined(INPUT_SCALAR)
   const DATA4 second = (DATA4)(scalar);
-#elif defined(INPUT_VECTOR)
-  const DATA4 second = READ4(input1, block, 0, 0);
-#elif defined(INPUT_BATCH_VECTOR)
-  const DATA4 second = READ4(input1, block, 0, row / height);
-#elif defined(INPUT_TENSOR_BC_CHAN)
-  const DATA4 second = (DATA4)(READ4(input1, 0, w, row).x);
+#elif defined(SPREAD1)
+  READ_SPREAD(second, input1)
 #else
   const DATA4 second = READ4(input1, block, w, row);
 #endif
@@ -74,6 +91,8 @@ __kernel void eltwise(GWS3 IN(input0),
   const DATA4 value = floor(a / b);
 #elif ELTWISE_TYPE == 12
   const DATA4 value = clamp(first, (DATA4)(coeff0), (DATA4)(coeff1));
+#elif ELTWISE_TYPE == 13
+  const DATA4 value = sign(first);
 #endif
   WRITE4(output, block, w, row, first_lanes(value, channels - block * 4));
 }

@@ -11,7 +11,9 @@ __kernel void pooling(GWS3 IN(input),
                       __private const int stride_h,
                       __private const int stride_w,
                       __private const int kernel_h,
-                      __private const int kernel_w) {
+                      __private const int kernel_w,
+                      __private const int dilation_h,
+                      __private const int dilation_w) {
   if (IDLE3) return;
   const int block = get_global_id(0);
   const int w = get_global_id(1);
@@ -19,18 +21,20 @@ __kernel void pooling(GWS3 IN(input),
   const int image_top = row / out_height * in_height;
   const int top = row % out_height * stride_h - pad_top;
   const int left = w * stride_w - pad_left;
-  const int first_h = max(top, 0);
-  const int last_h = min(top + kernel_h, in_height);
-  const int first_w = max(left, 0);
-  const int last_w = min(left + kernel_w, in_width);
+  // the first place of the window that lies inside, and the end of the window or the image
+  const int first_h = top < 0 ? top + (dilation_h - 1 - top) / dilation_h * dilation_h : top;
+  const int last_h = min(top + kernel_h * dilation_h, in_height);
+  const int first_w = left < 0 ? left + (dilation_w - 1 - left) / dilation_w * dilation_w : left;
+  const int last_w = min(left + kernel_w * dilation_w, in_width);
 
 #ifdef POOL_AVG
   DATA4 value = (DATA4)(0);
 #else
   DATA4 value = (DATA4)(-MAXFLOAT);
 #endif
-  for (int h = first_h; h < last_h; ++h) {
-    for (int x = first_w; x < last_w; ++x) {
+  int count = 0;
+  for (int h = first_h; h < last_h; h += dilation_h) {
+    for (int x = first_w; x < last_w; x += dilation_w, ++count) {
       const DATA4 in = READ4(input, block, x, image_top + h);
 #ifdef POOL_AVG
       value += in;
@@ -40,7 +44,7 @@ __kernel void pooling(GWS3 IN(input),
     }
   }
 #ifdef POOL_AVG
-  value /= (DATA4)(max(last_h - first_h, 0) * max(last_w - first_w, 0));
+  value /= (DATA4)(count);
 #endif
   WRITE4(output, block, w, row, value);
 }

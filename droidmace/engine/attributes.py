@@ -148,6 +148,7 @@ class EltwiseType(IntEnum):
     POW = 9
     FLOOR_DIV = 11
     CLIP = 12
+    SIGN = 13
 
 
 def reshaped(op: OperatorDef, source: Shape, constant: Shape) -> Shape:

@@ -134,6 +134,16 @@ def concat(gws: Gws, limits: Limits) -> Params:
     return (lws0, lws1, lws2, 0)
 
 
+def resize(gws: Gws, limits: Limits) -> Params:
+    """For resizes."""
+    kwg, base = limits.kwg_size, limits.base
+    lws1 = min(gws[1], kwg)
+    lws0 = min(gws[0], base) if lws1 >= base else gws[0] // 8 or gws[0]
+    lws0 = min(lws0, kwg // lws1)
+    lws2 = max(min(gws[2] // 8 or gws[2], kwg // (lws0 * lws1)), 1)
+    return (lws0, lws1, lws2, 0)
+
+
 def one_item(_: object, __: object) -> Params:
     """For 3-D kernels whose work-items are large: each a work-group of its own."""
     return (1, 1, 1, 0)

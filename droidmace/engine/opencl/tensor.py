@@ -274,11 +274,23 @@ class Weights:
 
     def convolution_filter(self, name: str) -> WeightTable:
         """OIHW filter: [input channels, output blocks * taps]."""
-        out_channels, in_channels, height, width = self.filter_shape(name)
-        taps = height * width
-        size = (blocks(in_channels) * 4, blocks(out_channels) * taps)
-        sizes = (out_channels, in_channels, taps)
+        size, sizes = _filter_sizes(self.filter_shape(name))
         return self._table("filter_buffer_to_image", name, size, sizes)
+
+    def arranged_filter(
+        self, name: str, layout: str, arrange: Callable[[HostArray], HostArray]
+    ) -> WeightTable:
+        """The OIHW filter that ``arrange`` makes of a constant, as :meth:`convolution_filter`.
+
+        ``layout`` names what ``arrange`` does: each constant is arranged once for each.
+        """
+        table = self._tables.get((layout, name))
+        if table is None:
+            values = cast(HostArray, np.ascontiguousarray(arrange(self._floats(name))))
+            size, sizes = _filter_sizes(values.shape)
+            table = self._transform("filter_buffer_to_image", values, size, sizes)
+            self._tables[layout, name] = table
+        return table
 
     def depthwise_filter(self, name: str) -> WeightTable:
         """1IHW filter: [taps, channel blocks]."""
@@ -335,11 +347,13 @@ class Weights:
     def _table(self, kernel: str, name: str, size: Size, sizes: tuple[int, ...]) -> WeightTable:
         table = self._tables.get((kernel, name))
         if table is None:
-            table = self._tables[kernel, name] = self._transform(kernel, name, size, sizes)
+            table = self._transform(kernel, self._floats(name), size, sizes)
+            self._tables[kernel, name] = table
         return table
 
-    def _transform(self, kernel: str, name: str, size: Size, sizes: tuple[int, ...]) -> WeightTable:
-        values = self._floats(name)
+    def _transform(
+        self, kernel: str, values: HostArray, size: Size, sizes: tuple[int, ...]
+    ) -> WeightTable:
         table = self._memory.weight_table(size)
         dispatch = self._gpu.bind(
             _TRANSFORMS,
@@ -367,6 +381,13 @@ class Weights:
     def _run(self, dispatch: Dispatch) -> None:
         self._gpu.run(dispatch)
         self._pending.append(dispatch)
+
+
+def _filter_sizes(shape: Shape) -> tuple[Size, tuple[int, int, int]]:
+    """An OIHW filter's table, and what the transform takes: outputs, inputs, taps."""
+    out_channels, in_channels, height, width = shape
+    taps = height * width
+    return (blocks(in_channels) * 4, blocks(out_channels) * taps), (out_channels, in_channels, taps)
 
 
 def float32_buffer_bytes(shape: Shape) -> int:

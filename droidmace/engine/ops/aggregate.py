@@ -1,19 +1,25 @@
-"""Ops that draw many values together: Pooling, Reduce, FullyConnected, Softmax."""
+"""Ops that draw many values together: Pooling, FullyConnected, Softmax."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from droidmace.engine.attributes import FusedActivation, Shape, Window, nhwc, unsupported
+from droidmace.engine.axis_order import takes_nchw
+from droidmace.engine.op_arguments import pool_kernel, rounds_up
 from droidmace.engine.opencl import local_size
 from droidmace.engine.opencl.runtime import Dispatch
 from droidmace.engine.opencl.tensor import Tensor, WeightTable, blocks
-from droidmace.engine.ops.base import NetContext, SingleOutputOp, per_pixel_gws, shape_key
+from droidmace.engine.ops.base import (
+    NetContext,
+    SingleOutputOp,
+    not_on_gpu,
+    per_pixel_gws,
+    shape_key,
+)
 from droidmace.formats.netdef import OperatorDef
 
-_TILE = 16
 _POOL_AVERAGE, _POOL_MAX = 1, 2
-_REDUCE_MEAN, _REDUCE_SUM = 0, 4
 
 
 class Pooling(SingleOutputOp):
@@ -21,22 +27,16 @@ class Pooling(SingleOutputOp):
 
     def __init__(self, op: OperatorDef, context: NetContext) -> None:
         super().__init__(op, context)
-        kernel = op.ints_arg("kernels")
-        if len(kernel) != 2 or min(kernel) < 1 or max(kernel) >= 1 << 31:
-            raise unsupported(op, f"kernels {list(kernel)}")
-        self.window = Window.of(op, (kernel[0], kernel[1]))
+        self.window = Window.of(op, pool_kernel(op))
         self.kind = op.int_arg("pooling_type", _POOL_AVERAGE)
         if self.kind not in (_POOL_AVERAGE, _POOL_MAX):
             raise unsupported(op, f"pooling type {self.kind}")
-        if self.window.dilation != (1, 1):
-            raise unsupported(op, f"dilations {list(self.window.dilation)}")
-        self.ceil = op.int_arg("round_mode", 0) == 1
         self.padding = (0, 0)
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
         """See :class:`SingleOutputOp`."""
         batch, height, width, channels = nhwc(shapes[self.inputs[0]])
-        out, self.padding = self.window.slide((height, width), ceil=self.ceil)
+        out, self.padding = self.window.slide((height, width), ceil=rounds_up(self.op))
         if min(out) < 1:
             raise unsupported(self.op, f"{height}x{width} pixels are fewer than the window")
         return (batch, *out, channels)
@@ -59,6 +59,7 @@ class Pooling(SingleOutputOp):
                     self.padding[1] // 2,
                     *self.window.stride,
                     *self.window.kernel,
+                    *self.window.dilation,
                 ),
                 # MACE's key has two underscores here
                 key=shape_key("pooling_opencl_kernel_", *nhwc(output.shape)),
@@ -66,76 +67,6 @@ class Pooling(SingleOutputOp):
                 rule=local_size.pooling,
             )
         ]
-
-
-class Reduce(SingleOutputOp):
-    """Mean, minimum, maximum, product or sum over height and width, or over channels."""
-
-    def __init__(self, op: OperatorDef, context: NetContext) -> None:
-        super().__init__(op, context)
-        self.axes = sorted(axis % 4 for axis in op.ints_arg("axis"))
-        if self.axes not in ([1, 2], [3]):
-            raise unsupported(op, f"axis {list(op.ints_arg('axis'))}")
-        self.kind = op.int_arg("reduce_type", _REDUCE_MEAN)
-        if not _REDUCE_MEAN <= self.kind <= _REDUCE_SUM:
-            raise unsupported(op, f"reduce type {self.kind}")
-        self._scratch: list[Shape] = []
-
-    def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
-        """See :class:`SingleOutputOp`."""
-        batch, height, width, channels = nhwc(shapes[self.inputs[0]])
-        if self.axes == [3]:
-            return (batch, height, width, 1)
-        self._scratch = []
-        while height > _TILE or width > _TILE:
-            height, width = -(-height // _TILE), -(-width // _TILE)
-            self._scratch.append((batch, height, width, channels))
-        return (batch, 1, 1, channels)
-
-    def scratch_shapes(self) -> list[Shape]:
-        """See :class:`SingleOutputOp`."""
-        return self._scratch
-
-    def bind_single(self, inputs: Sequence[Tensor], output: Tensor) -> list[Dispatch]:
-        """See :class:`SingleOutputOp`."""
-        source, *scratch = inputs
-        if self.axes == [3]:
-            return [self._over_channels(source, output)]
-        _, height, width, _ = nhwc(source.shape)
-        stages = [source, *scratch, output]
-        scale = 1.0 / (height * width) if self.kind == _REDUCE_MEAN else 1.0
-        return [
-            self._over_pixels(stages[i], stages[i + 1], scale if i == len(stages) - 2 else 1.0)
-            for i in range(len(stages) - 1)
-        ]
-
-    def _over_pixels(self, source: Tensor, target: Tensor, scale: float) -> Dispatch:
-        _, in_height, in_width, channels = nhwc(source.shape)
-        batch, height, width, _ = nhwc(target.shape)
-        gws = (width, height, batch * blocks(channels))
-        return self.gpu.bind(
-            "reduce",
-            "reduce_hw",
-            options=(f"-DREDUCE_TYPE={self.kind}",),
-            arguments=(source, target, in_height, in_width, blocks(channels), scale),
-            key=shape_key("reduce_hw_opencl_kernel", *gws),
-            gws=gws,
-            rule=local_size.default_3d,
-        )
-
-    def _over_channels(self, source: Tensor, target: Tensor) -> Dispatch:
-        batch, height, width, channels = nhwc(source.shape)
-        gws = (1, width, batch * height)
-        scale = 1.0 / channels if self.kind == _REDUCE_MEAN else 1.0
-        return self.gpu.bind(
-            "reduce",
-            "reduce_c",
-            options=(f"-DREDUCE_TYPE={self.kind}",),
-            arguments=(source, target, channels, scale),
-            key=shape_key("reduce_c_opencl_kernel", *gws),
-            gws=gws,
-            rule=local_size.default_3d,
-        )
 
 
 class FullyConnected(SingleOutputOp):
@@ -198,7 +129,11 @@ class Softmax(SingleOutputOp):
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
         """See :class:`SingleOutputOp`."""
-        return shapes[self.inputs[0]]
+        shape = shapes[self.inputs[0]]
+        knows_axes = bool(self.op.int_arg("has_data_format")) or takes_nchw(self.op, on_gpu=True)
+        if len(shape) == 4 and knows_axes and self.op.int_arg("axis", 1) != 1:
+            raise not_on_gpu(self.op, f"axis {self.op.int_arg('axis')}")
+        return shape
 
     def bind_single(self, inputs: Sequence[Tensor], output: Tensor) -> list[Dispatch]:
         """See :class:`SingleOutputOp`."""

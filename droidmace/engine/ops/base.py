@@ -10,6 +10,7 @@ from droidmace.engine.attributes import Shape, nhwc, unsupported
 from droidmace.engine.axis_order import takes_nchw
 from droidmace.engine.opencl.runtime import Dispatch, Gpu
 from droidmace.engine.opencl.tensor import Tensor, TensorMemory, Weights, WeightTable, blocks
+from droidmace.engine.shapes import output_shapes
 from droidmace.errors import EngineError
 from droidmace.formats.netdef import NetDef, OperatorDef
 
@@ -75,6 +76,18 @@ class GpuOp(ABC):
         if count != channels:
             raise unsupported(self.op, f"{name!r} has {count} values for {channels} channels")
         return self.context.weights.vector(name)
+
+    def inferred_shapes(self, shapes: Mapping[str, Shape]) -> list[Shape]:
+        """What :func:`droidmace.engine.shapes.output_shapes` says of this op."""
+        constants = {
+            name: self.context.weights.array(name)
+            for name in self.op.inputs
+            if name in self.context.weights
+        }
+        known = [
+            constants[name].shape if name in constants else shapes[name] for name in self.op.inputs
+        ]
+        return output_shapes(self.op, known, constants, on_gpu=True)
 
     def scratch_shapes(self) -> list[Shape]:
         """Shapes of tensors that the op needs between its own kernels."""

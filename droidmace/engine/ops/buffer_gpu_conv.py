@@ -16,10 +16,11 @@ from droidmace.engine.attributes import PADDING_VALID, Shape, Window, nhwc
 from droidmace.engine.opencl.local_size import Gws, Limits, Params, Rule, round_up
 from droidmace.engine.opencl.runtime import Dispatch
 from droidmace.engine.opencl.tensor import HostArray, Tensor, blocks
-from droidmace.engine.ops.aggregate import FullyConnected, Reduce
+from droidmace.engine.ops.aggregate import FullyConnected
 from droidmace.engine.ops.base import GpuOp, shape_key
 from droidmace.engine.ops.buffer_conv import activation_options, packed_bias
 from droidmace.engine.ops.conv import Conv2D, DepthwiseConv2d
+from droidmace.engine.ops.reduce import Reduce
 
 _BLOCK = 4
 """Channels that are one access to memory."""

@@ -1,15 +1,20 @@
-"""Ops that work value by value: Activation, Eltwise, BiasAdd, BatchNorm."""
+"""Ops that work value by value: Activation, Eltwise, AddN, BiasAdd, BatchNorm."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 from droidmace.engine.attributes import EltwiseType, FusedActivation, Shape, nhwc, unsupported
 from droidmace.engine.opencl import local_size
-from droidmace.engine.opencl.runtime import Bindable, Dispatch
+from droidmace.engine.opencl.runtime import Bindable, Dispatch, KernelArgument
 from droidmace.engine.opencl.tensor import Tensor, WeightTable
-from droidmace.engine.ops.base import NetContext, SingleOutputOp, per_pixel_gws, shape_key
+from droidmace.engine.ops.base import (
+    NetContext,
+    SingleOutputOp,
+    not_on_gpu,
+    per_pixel_gws,
+    shape_key,
+)
 from droidmace.formats.netdef import OperatorDef
 
 
@@ -57,92 +62,112 @@ class Eltwise(SingleOutputOp):
         super().__init__(op, context)
         kind = op.int_arg("type", -1)
         if kind not in list(EltwiseType):
-            raise unsupported(op, f"eltwise type {kind}")
+            raise not_on_gpu(op, f"eltwise type {kind}")
         self.kind = EltwiseType(kind)
         self.coefficients = op.floats_arg("coeff")
         needed = (2,) if self.kind is EltwiseType.CLIP else (0, 2)
         if len(self.coefficients) not in needed:
             raise unsupported(op, f"{len(self.coefficients)} coefficients")
-        self.constant: Tensor | None = None
-        self.constant_first = False
-        for index, name in enumerate(op.inputs):
-            if name in context.weights:
-                self.constant = self._upload(name)
-                self.constant_first = index == 0
-        if len(op.inputs) > 2:
+        if not 1 <= len(op.inputs) <= 2:
             raise unsupported(op, f"{len(op.inputs)} inputs")
-
-    def _upload(self, name: str) -> Tensor:
-        weights = self.context.weights
-        shape = weights.array(name).shape
-        if len(shape) == 1:
-            return weights.vector_activation(name)
-        return weights.activation(name)
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
         """See :class:`SingleOutputOp`."""
-        found = [shapes[name] for name in self.inputs]
-        if self.constant is not None:
-            found.append(self.constant.shape)
-        found.sort(key=math.prod, reverse=True)
-        if len(found) == 2:
-            self._broadcast(*found)
-        return found[0]
+        ranks = {len(shapes[name]) for name in self.inputs}
+        for name in self.op.inputs:
+            if name in self.context.weights:
+                ranks.add(len(self.context.weights.array(name).shape))
+        if not (ranks <= {0, 1, 4} or ranks <= {0, 1, 2}):
+            raise not_on_gpu(self.op, f"inputs of {sorted(ranks)} axes")
+        (shape,) = self.inferred_shapes(shapes)
+        return shape
 
     def bind_single(self, inputs: Sequence[Tensor], output: Tensor) -> list[Dispatch]:
         """See :class:`SingleOutputOp`."""
-        operands = list(inputs)
-        if self.constant is not None:
-            operands.insert(0 if self.constant_first else len(operands), self.constant)
         options = [f"-DELTWISE_TYPE={int(self.kind)}"]
-        swapped = False
-        second: tuple[Bindable | float, ...]
+        activations = dict(zip(self.inputs, inputs, strict=True))
+        operands = [activations.get(name) or self._constant(name) for name in self.op.inputs]
+        arguments: list[KernelArgument | Bindable] = []
+        for index, operand in enumerate(operands):
+            arguments.append(operand)
+            spread = _spread(nhwc(operand.shape), nhwc(output.shape))
+            arguments += spread
+            if spread:
+                options.append(f"-DSPREAD{index}")
         if len(operands) == 1:
             options.append("-DINPUT_SCALAR")
-            second = (self.op.float_arg("scalar_input", 1.0),)
-            swapped = self.op.int_arg("scalar_input_index", 1) == 0
-        else:
-            sizes = [math.prod(operand.shape) for operand in operands]
-            if sizes[0] < sizes[1]:
-                operands.reverse()
-                swapped = True
-            second = (operands[1],)
-            options += self._broadcast(operands[0].shape, operands[1].shape)
-        if swapped:
-            options.append("-DSWAPPED")
+            arguments.append(self.op.float_arg("scalar_input", 1.0))
+            if self.op.int_arg("scalar_input_index", 1) == 0:
+                options.append("-DSWAPPED")
         if self.coefficients:
             options.append("-DCOEFF_SUM")
-        _, *sizes = nhwc(output.shape)
+        _, height, _, channels = nhwc(output.shape)
         return [
             self.gpu.bind(
                 "eltwise",
                 "eltwise",
                 options=options,
-                arguments=(
-                    operands[0],
-                    *second,
-                    *sizes,
-                    *self.coefficients,
-                    output,
-                ),
+                arguments=(*arguments, height, channels, *self.coefficients, output),
                 key=shape_key("eltwise_opencl_kernel", *nhwc(output.shape)),
                 gws=per_pixel_gws(output.shape),
                 rule=local_size.default_3d,
             )
         ]
 
-    def _broadcast(self, whole: Shape, part: Shape) -> list[str]:
-        """The build option for spreading ``part`` over ``whole``. Raises ``EngineError``."""
-        large, small = nhwc(whole), nhwc(part)
-        if large == small:
-            return []
-        if small == (1, 1, 1, large[3]):
-            return ["-DINPUT_VECTOR"]
-        if small == (large[0], 1, 1, large[3]):
-            return ["-DINPUT_BATCH_VECTOR"]
-        if small == (*large[:3], 1):
-            return ["-DINPUT_TENSOR_BC_CHAN"]
-        raise unsupported(self.op, f"broadcast of {list(part)} to {list(whole)}")
+    def _constant(self, name: str) -> Tensor:
+        weights = self.context.weights
+        if weights.array(name).ndim == 1:
+            return weights.vector_activation(name)
+        return weights.activation(name)
+
+
+def _spread(part: Shape, whole: Shape) -> list[KernelArgument | Bindable]:
+    """What the kernel takes to spread ``part`` over ``whole``; nothing if it is as large."""
+    if part == whole:
+        return []
+    return [part[1], *(int(part[axis] == whole[axis]) for axis in (0, 2, 3))]
+
+
+class AddN(SingleOutputOp):
+    """The sum of any number of tensors of one shape."""
+
+    def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        """See :class:`SingleOutputOp`."""
+        found = {shapes[name] for name in self.inputs}
+        if len(found) != 1 or len(self.inputs) != len(self.op.inputs):
+            raise not_on_gpu(self.op, "its inputs are not activations of one shape")
+        (self.shape,) = found
+        return self.shape
+
+    def scratch_shapes(self) -> list[Shape]:
+        """See :class:`GpuOp`."""
+        return [self.shape] * min(len(self.inputs) - 2, 2)
+
+    def bind_single(self, inputs: Sequence[Tensor], output: Tensor) -> list[Dispatch]:
+        """See :class:`SingleOutputOp`."""
+        count = len(self.op.inputs)
+        tensors, scratch = inputs[:count], inputs[count:]
+        if count == 1:
+            return [self._add(tensors[0], None, output)]
+        dispatches = []
+        total = tensors[0]
+        for index in range(1, count):
+            target = output if index == count - 1 else scratch[index % 2 if count > 3 else 0]
+            dispatches.append(self._add(total, tensors[index], target))
+            total = target
+        return dispatches
+
+    def _add(self, first: Tensor, second: Tensor | None, target: Tensor) -> Dispatch:
+        _, height, _, channels = nhwc(target.shape)
+        return self.gpu.bind(
+            "eltwise",
+            "eltwise",
+            options=("-DELTWISE_TYPE=0", *(("-DINPUT_SCALAR",) if second is None else ())),
+            arguments=(first, 0.0 if second is None else second, height, channels, target),
+            key=shape_key("addn_opencl_kernel", *nhwc(target.shape)),
+            gws=per_pixel_gws(target.shape),
+            rule=local_size.default_3d,
+        )
 
 
 class BiasAdd(SingleOutputOp):
@@ -188,7 +213,7 @@ class BatchNorm(SingleOutputOp):
     def bind_single(self, inputs: Sequence[Tensor], output: Tensor) -> list[Dispatch]:
         """See :class:`SingleOutputOp`."""
         folded = len(self.constants) == 2
-        epsilon = () if folded else (self.op.float_arg("epsilon", 1e-5),)
+        epsilon = () if folded else (self.op.float_arg("epsilon", 1e-4),)
         name = self.op.str_arg("activation", "NOOP")
         return [
             self.gpu.bind(

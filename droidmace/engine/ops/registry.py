@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from droidmace.engine.opencl.tensor import BufferMemory, TensorMemory
-from droidmace.engine.ops.aggregate import FullyConnected, Pooling, Reduce, Softmax
+from droidmace.engine.ops.aggregate import FullyConnected, Pooling, Softmax
 from droidmace.engine.ops.base import GpuOp, NetContext
 from droidmace.engine.ops.buffer_conv import (
     BufferConv2D,
@@ -19,29 +19,67 @@ from droidmace.engine.ops.buffer_gpu_conv import (
     GpuBufferReduce,
 )
 from droidmace.engine.ops.conv import Conv2D, DepthwiseConv2d
-from droidmace.engine.ops.layout import Concat, Pad, Reshape
-from droidmace.engine.ops.pointwise import Activation, BatchNorm, BiasAdd, Eltwise
+from droidmace.engine.ops.deconv import Deconv2D
+from droidmace.engine.ops.layout import Concat, Pad
+from droidmace.engine.ops.normalize import GroupNorm, InstanceNorm, LpNorm, MVNorm
+from droidmace.engine.ops.pointwise import Activation, AddN, BatchNorm, BiasAdd, Eltwise
+from droidmace.engine.ops.rearrange import (
+    BatchAndSpace,
+    ChannelShuffle,
+    Crop,
+    DepthToSpace,
+    Reshape,
+    SpaceToDepth,
+    Split,
+    StridedSlice,
+    Transpose,
+)
+from droidmace.engine.ops.reduce import Reduce, SqrDiffMean
+from droidmace.engine.ops.resize import ResizeBicubic, ResizeBilinear, ResizeNearestNeighbor
 from droidmace.formats.netdef import OperatorDef
 
 OpMaker = Callable[[OperatorDef, NetContext], GpuOp]
 
 GPU_OPS: dict[str, type[GpuOp]] = {
     "Activation": Activation,
+    "AddN": AddN,
     "BatchNorm": BatchNorm,
+    "BatchToSpaceND": BatchAndSpace,
     "BiasAdd": BiasAdd,
+    "ChannelShuffle": ChannelShuffle,
     "Concat": Concat,
     "Conv2D": Conv2D,
+    "Crop": Crop,
+    "Deconv2D": Deconv2D,
+    "DepthToSpace": DepthToSpace,
     "DepthwiseConv2d": DepthwiseConv2d,
+    "DepthwiseDeconv2d": Deconv2D,
     "Eltwise": Eltwise,
+    "ExpandDims": Reshape,
     "Flatten": Reshape,
     "FullyConnected": FullyConnected,
+    "GroupNorm": GroupNorm,
     "Identity": Reshape,
+    "InstanceNorm": InstanceNorm,
+    "LpNorm": LpNorm,
+    "MVNorm": MVNorm,
     "Pad": Pad,
     "Pooling": Pooling,
     "Reduce": Reduce,
     "Reshape": Reshape,
+    "ResizeBicubic": ResizeBicubic,
+    "ResizeBilinear": ResizeBilinear,
+    "ResizeNearestNeighbor": ResizeNearestNeighbor,
+    "Slice": StridedSlice,
     "Softmax": Softmax,
+    "SpaceToBatchND": BatchAndSpace,
+    "SpaceToDepth": SpaceToDepth,
+    "Split": Split,
+    "SqrDiffMean": SqrDiffMean,
     "Squeeze": Reshape,
+    "StridedSlice": StridedSlice,
+    "Transpose": Transpose,
+    "Unsqueeze": Reshape,
 }
 
 # Kernels of their own where activations lie in buffers; all others do as they are.
