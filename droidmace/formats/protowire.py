@@ -37,7 +37,7 @@ class WireType(IntEnum):
     FIXED32 = 5
 
 
-_LAST_WIRE_TYPE = max(WireType)
+_WIRE_TYPES = tuple(sorted(WireType))
 _FIXED_BYTES = {WireType.FIXED64: 8, WireType.FIXED32: 4}
 
 
@@ -64,6 +64,8 @@ def read_varint(data: bytes, offset: int, end: int) -> tuple[int, int]:
 
     Raises ``FormatError`` when it is cut off or longer than 64 bits.
     """
+    if offset < end and data[offset] < 0x80:  # as nearly all of them are
+        return data[offset], offset + 1
     value = 0
     position = offset
     for index in range(MAX_VARINT_BYTES):
@@ -114,9 +116,9 @@ def _read_field(data: bytes, offset: int, end: int) -> WireField:
     number, code = tag >> 3, tag & 7
     if not 1 <= number <= MAX_FIELD_NUMBER:
         raise FormatError(f"{number} is not a field number", offset=offset)
-    if code > _LAST_WIRE_TYPE:
+    if code >= len(_WIRE_TYPES):
         raise FormatError(f"{code} is not a wire type (field {number})", offset=offset)
-    wire_type = WireType(code)
+    wire_type = _WIRE_TYPES[code]
     if wire_type is WireType.VARINT:
         value, after = read_varint(data, position, end)
         return WireField(number, wire_type, offset, position, after, after, value)
