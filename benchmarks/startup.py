@@ -1,0 +1,77 @@
+"""Cold and warm starts: real engine processes, timed by the table they print.
+
+Cold has no compiled program; warm has the one that the cold process left. Both find the driver's own
+cache empty, or it would do the engine's work: a folder of its own for PoCL and for NVIDIA; Intel's
+CPU runtime keeps none.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from drivers import Driver
+from rivals.droidmace_engine import ConvertedNet
+
+_TABLE = re.compile(r"^time +([0-9.]+) +([0-9.]+) +([0-9.]+) +([0-9.]+)", re.MULTILINE)
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+def measure_starts(
+    model: ConvertedNet, image: npt.NDArray[np.float32], driver: Driver, rounds: int
+) -> dict[str, Any]:
+    """``rounds`` cold and warm starts in turn.
+
+    Returns ``{"cold": [{"init_ms": …, "warmup_ms": …}, …], "warm": …}``, or ``{"failed": why}``.
+    """
+    starts: dict[str, Any] = {"cold": [], "warm": []}
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory(prefix="start_") as folder:
+            storage = Path(folder) / "interior"
+            storage.mkdir()
+            image.tofile(Path(folder) / f"input_{model.input_name}")
+            for kind in ("cold", "warm"):
+                output = _run(model, driver, Path(folder), kind)
+                match = _TABLE.search(output)
+                if match is None:
+                    return {"failed": output.strip().splitlines()[-1] if output.strip() else ""}
+                times = {"init_ms": float(match[2]), "warmup_ms": float(match[3])}
+                starts[kind].append(times)
+    return starts
+
+
+def _run(model: ConvertedNet, driver: Driver, folder: Path, kind: str) -> str:
+    environ = {
+        **os.environ,
+        **driver.environ(folder / kind),
+        "MACE_INTERNAL_STORAGE_PATH": str(folder / "interior"),
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH")))),
+    }
+    command = [
+        *(sys.executable, "-m", "droidmace.engine"),
+        f"--model_file={model.graph}",
+        f"--model_data_file={model.data}",
+        f"--input_node={model.input_name}",
+        f"--input_shape={','.join(map(str, model.input_shape))}",
+        "--input_data_format=NCHW",
+        f"--output_node={model.output_name}",
+        f"--output_shape={','.join(map(str, model.output_shape))}",
+        f"--output_data_format={'NCHW' if len(model.output_shape) == 4 else 'NONE'}",
+        f"--input_file={folder / 'input'}",
+        f"--output_file={folder / 'output'}",
+        "--round=1",
+    ]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=environ, timeout=300
+        )
+    except subprocess.TimeoutExpired:
+        return "no end within 300 s"
+    return done.stdout + done.stderr
