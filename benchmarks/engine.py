@@ -77,9 +77,8 @@ def _tinygrad_environ() -> dict[str, str]:
     loader = libraries / "libOpenCL.so.1"
     if loader.exists():
         variables["OPENCL_PATH"] = str(loader)
-    clang = shutil.which("clang") or max(
-        map(str, Path("/usr/lib").glob("llvm-*/bin/clang")), default=""
-    )
+    packaged = sorted(map(str, Path("/usr/lib").glob("llvm-*/bin/clang")))
+    clang = shutil.which("clang") or next(reversed(packaged), None)
     return variables | ({"CC": clang} if clang else {})
 
 

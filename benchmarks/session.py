@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -25,7 +26,9 @@ class WorkerError(Exception):
 class Session:
     """A worker that gets a rival ready when it is made, and runs it when asked."""
 
-    def __init__(self, request: Mapping[str, Any], environ: Mapping[str, str], timeout_s: float):
+    def __init__(
+        self, request: Mapping[str, Any], environ: Mapping[str, str], timeout_s: float
+    ) -> None:
         self._timeout_s = timeout_s
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
         self._process = subprocess.Popen(
@@ -58,10 +61,8 @@ class Session:
     def close(self) -> None:
         """End the worker."""
         if self._process.stdin is not None:
-            try:
+            with contextlib.suppress(BrokenPipeError):
                 self._process.stdin.close()
-            except BrokenPipeError:
-                pass
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:

@@ -1,8 +1,8 @@
 """Cold and warm starts: real engine processes, timed by the table they print.
 
-Cold has no compiled program; warm has the one that the cold process left. Both find the driver's own
-cache empty, or it would do the engine's work: a folder of its own for PoCL and for NVIDIA; Intel's
-CPU runtime keeps none.
+Cold has no compiled program; warm has the one that the cold process left. Both find the driver's
+own cache empty, or it would do the engine's work: a folder of its own for PoCL and for NVIDIA;
+Intel's CPU runtime keeps none.
 """
 
 from __future__ import annotations

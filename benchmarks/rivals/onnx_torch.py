@@ -1,7 +1,7 @@
 """An ONNX graph as PyTorch calls over the same weights: what the graph says, call by call.
 
-So the GPU machine needs neither torchvision nor tracing. Constant parts are folded beforehand, and a
-batch norm behind a convolution goes into its weights, as every runtime of inference does.
+So the GPU machine needs neither torchvision nor tracing. Constant parts are folded beforehand, and
+a batch norm behind a convolution goes into its weights, as every runtime of inference does.
 """
 
 from __future__ import annotations
@@ -35,12 +35,9 @@ class TorchGraph:
             for name in {name for node in nodes for name in node.input} & set(constants)
             if constants[name].dtype == np.float32 and constants[name].ndim > 0
         }
+        live = {self._input, *self._constants, *(node.output[0] for node in nodes)}
         self._steps = [
-            (
-                _call(node, constants),
-                [n for n in node.input if n in self._constants or _live(n, constants)],
-                node.output[0],
-            )
+            (_call(node, constants), [name for name in node.input if name in live], node.output[0])
             for node in nodes
         ]
 
@@ -52,10 +49,6 @@ class TorchGraph:
             values[output] = function(*(values[name] for name in inputs))
         result: torch.Tensor = values[self._output]
         return result
-
-
-def _live(name: str, constants: Mapping[str, Array]) -> bool:
-    return bool(name) and name not in constants
 
 
 def _fold_constants(model: onnx.ModelProto, constants: dict[str, Array]) -> list[onnx.NodeProto]:
