@@ -1,7 +1,7 @@
 """ONNX to MACE: read and check, simplify, turn into MACE ops, write graph and weights.
 
-``onnx_reader`` → ``simplify`` → ``lower`` (with ``weighted_ops``, ``plain_ops`` and the state they
-share, ``conversion``) → ``assemble``; :func:`convert_model` runs all four.
+``onnx_reader`` (with ``onnx_fold`` and ``borders``) → ``passes`` → ``lower`` (with ``lowering``,
+``layout`` and the state they share, ``conversion``) → ``assemble``; :func:`convert_model` runs all.
 """
 
 from droidmace.convert.model import ConversionSummary, ConvertedModel, convert_model

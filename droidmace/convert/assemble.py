@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -135,14 +136,33 @@ def _operator(op: OpDraft, data_type: DataType) -> OperatorDef:
         # NHWC on the GPU, NCHW on the CPU: the runtime's choice.
         "data_format": int(DataFormat.AUTO),
     }
+    _check_arguments(op)
     return OperatorDef(
         inputs=op.inputs,
-        outputs=(op.output,),
+        outputs=op.outputs,
         name=op.name,
         type=op.type,
         args=_arguments({**common, **op.arguments}),
-        output_shapes=(OutputShape(dims=op.shape),),
+        output_shapes=tuple(OutputShape(dims=shape) for shape in op.shapes),
+        output_types=(DataType.DT_INT32,) if op.integers else (),
     )
+
+
+def _check_arguments(op: OpDraft) -> None:
+    """MACE reads whole numbers as 32 bits, and computes nonsense with NaN."""
+    for name, value in op.arguments.items():
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, str):
+                continue
+            if isinstance(number, float):
+                wrong = math.isnan(number)
+            else:
+                wrong = not -(2**31) <= number < 2**31
+            if wrong:
+                raise ModelError(
+                    f"{op.type} made of node {op.name!r}: {number} cannot be its {name}",
+                    hint="correct this attribute or constant of the model",
+                )
 
 
 def _arguments(values: Mapping[str, ArgumentValue]) -> tuple[Argument, ...]:
@@ -153,7 +173,9 @@ def _argument(name: str, value: ArgumentValue) -> Argument:
     if isinstance(value, str):
         return Argument(name=name, s=value.encode())
     if isinstance(value, tuple):
-        return Argument(name=name, ints=value)
+        if any(isinstance(number, float) for number in value):
+            return Argument(name=name, floats=value)
+        return Argument(name=name, ints=tuple(int(number) for number in value))
     if isinstance(value, float):
         return Argument(name=name, f=value)
     return Argument(name=name, i=value)

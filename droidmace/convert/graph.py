@@ -36,6 +36,24 @@ class Node:
         """Input ``index``, or an empty string when it is absent."""
         return self.inputs[index] if index < len(self.inputs) else ""
 
+    def integer(self, attribute: str, default: int) -> int:
+        """An integer attribute."""
+        return int(self.attributes.get(attribute, default))
+
+    def number(self, attribute: str, default: float) -> float:
+        """A float attribute."""
+        return float(self.attributes.get(attribute, default))
+
+    def text(self, attribute: str, default: str) -> str:
+        """A text attribute."""
+        value = self.attributes.get(attribute, default)
+        return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+    def ints(self, attribute: str) -> tuple[int, ...] | None:
+        """An attribute of integers, or None where it is absent."""
+        values = self.attributes.get(attribute)
+        return None if values is None else tuple(int(value) for value in values)
+
     def refuse(self, why: str, *, hint: str | None = None) -> ModelError:
         """The error that says that this node cannot be converted."""
         return ModelError(
@@ -50,6 +68,8 @@ class Graph:
 
     ``nodes`` are in execution order; ``constants`` in the file's order (initializers, then
     constants from nodes); ``shapes`` hold every other tensor's dimensions as ONNX has them.
+    ``places`` tell for an input or output that is an image which of n, c, h, w (0…3) each of its
+    axes is.
     """
 
     nodes: tuple[Node, ...]
@@ -58,6 +78,7 @@ class Graph:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     opset: int
+    places: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     def uses(self) -> Counter[str]:
         """How often each tensor is read; being an output of the graph is a use."""

@@ -1,40 +1,45 @@
 """ONNX nodes to MACE ops.
 
-Conventions (read off MACE's ``onnx_converter.py`` and ``transformer.py``, and off what they write):
-activations are NHWC, convolution filters OIHW, depthwise filters MIHW; ReLU and ReLU6 are arguments
-of the op before them; a convolution whose window is its whole input is a FullyConnected.
-
-One thing is done differently on purpose. For ``Flatten + Gemm`` MACE writes Reshape and MatMul,
-neither of which its GPU runtime takes in two dimensions, so the net's tail falls back to the CPU.
-Here it becomes the equivalent FullyConnected, and stays on the GPU.
+Conventions (read off MACE's ``onnx_converter.py``, ``transformer.py`` and ``net_def_adapter.cc``,
+and off what they write): activations are NHWC, convolution filters OIHW, depthwise filters MIHW;
+activations are arguments of the op before them; a convolution whose window is its whole input is a
+FullyConnected. Where a tensor lies is :mod:`droidmace.convert.layout`'s matter, what becomes of an
+op that of :mod:`droidmace.convert.lowering`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from droidmace.convert import plain_ops, weighted_ops
-from droidmace.convert.conversion import Conversion, Value, nhwc
+from droidmace.convert.conversion import Conversion
 from droidmace.convert.graph import Array, Graph, Node
+from droidmace.convert.lowering import HANDLERS, SUPPORTED, OpSupport
 from droidmace.convert.mace_ops import OpDraft
 from droidmace.errors import ModelError
 
-HANDLERS: Mapping[str, Callable[[Conversion, Node], None]] = {
-    "Add": plain_ops.add,
-    "Clip": plain_ops.clip,
-    "Conv": weighted_ops.conv,
-    "Flatten": plain_ops.flatten,
-    "Gemm": weighted_ops.gemm,
-    "GlobalAveragePool": plain_ops.global_average_pool,
-    "ReduceMean": plain_ops.reduce_mean,
-    "Relu": plain_ops.relu,
-    "Reshape": plain_ops.flatten,
-    "Softmax": plain_ops.softmax,
+__all__ = ["HANDLERS", "REFUSED", "SUPPORTED", "Lowered", "OpSupport", "lower"]
+
+REFUSED = {
+    "Erf": "MACE has no error function; export GELU with approximate='tanh'",
+    "Log": "MACE has no logarithm",
+    "Softplus": "MACE has no logarithm",
+    "Mish": "MACE has no logarithm",
+    "LSTM": "MACE's LSTM is TensorFlow's cell",
+    "GRU": "MACE has no recurrent op",
+    "RNN": "MACE has no recurrent op",
+    "If": "MACE has no branches; export with the condition fixed",
+    "Loop": "MACE has no loops; unroll it",
+    "Scan": "MACE has no loops; unroll it",
+    "NonMaxSuppression": "run it behind the model, in the app",
+    "TopK": "run it behind the model, in the app",
+    "QuantizeLinear": "only float models can be converted: export the model unquantized",
+    "DequantizeLinear": "only float models can be converted: export the model unquantized",
+    "Equal": "MACE's tensors are floats; comparisons give others",
+    "Greater": "MACE's tensors are floats; comparisons give others",
+    "Less": "MACE's tensors are floats; comparisons give others",
+    "Where": "its condition is computed; MACE's GPU runtime has no choice by condition",
 }
-"""ONNX op to what makes MACE ops of it."""
-FOLDED = ("BatchNormalization after Conv", "Constant", "Dropout", "Identity", "MatMul")
-"""What is gone from a simplified graph."""
+"""ONNX ops that are met and cannot be converted, and why or what instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +61,12 @@ def lower(graph: Graph, *, runs_on_gpu: bool, winograd: int) -> Lowered:
         raise _unsupported(unknown)
     state = Conversion(graph, runs_on_gpu=runs_on_gpu)
     for name in graph.inputs:
-        shape = graph.shapes[name]
-        if len(shape) != 4:
-            raise ModelError(
-                f"input {name!r} has {len(shape)} dimensions; MACE's image ops need four",
-                hint="give the model an input of batch, channels, height and width",
-            )
-        state.values[name] = Value(name, nhwc(shape))
+        state.take_input(name)
     for node in graph.nodes:
         HANDLERS[node.op_type](state, node)
     for name in graph.outputs:
         state.finish_output(name)
-    ops = tuple(state.ops.values())
+    ops = tuple(state.ops)
     if winograd:
         block = {"wino_block_size": winograd}
         ops = tuple(op.with_arguments(block) if op.type == "Conv2D" else op for op in ops)
@@ -76,8 +75,9 @@ def lower(graph: Graph, *, runs_on_gpu: bool, winograd: int) -> Lowered:
 
 def _unsupported(nodes: list[Node]) -> ModelError:
     first = nodes[0]
+    reason = REFUSED.get(first.op_type)
     return ModelError(
-        f"{first.op_type} node {first.name!r}: this op cannot be converted yet",
-        hint="replace it in the model; convertible are " + ", ".join((*HANDLERS, *FOLDED)),
+        f"{first.op_type} node {first.name!r}: this op cannot be converted",
+        hint=reason or "replace it in the model; convertible are " + ", ".join(sorted(SUPPORTED)),
         details="\n".join(f"{node.op_type} {node.name!r}" for node in nodes),
     )

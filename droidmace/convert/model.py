@@ -11,7 +11,7 @@ from droidmace.convert.assemble import RUNTIMES, assemble
 from droidmace.convert.declaration import check_declaration
 from droidmace.convert.lower import Lowered, lower
 from droidmace.convert.onnx_reader import read_onnx
-from droidmace.convert.simplify import simplify
+from droidmace.convert.passes import simplify
 from droidmace.errors import ModelError
 from droidmace.formats.netdef import DeviceType, serialize_model
 

@@ -1,11 +1,12 @@
 """Reading an ONNX file into a :class:`~droidmace.convert.graph.Graph`, checked.
 
-The only module that knows the ``onnx`` package; its exceptions end here.
+With ``onnx_file`` the only module that knows the ``onnx`` package; its exceptions end here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -13,18 +14,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from droidmace.config import TensorSpec
+from droidmace.convert.borders import image_places, onnx_shape
 from droidmace.convert.graph import Array, Graph, Node, Shape, fresh_name
-from droidmace.errors import MissingExtraError, ModelError
+from droidmace.convert.onnx_file import (
+    DEFAULT_DOMAINS,
+    first_line,
+    import_onnx,
+    load_onnx,
+)
+from droidmace.convert.onnx_fold import fold
+from droidmace.errors import ModelError
 
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto, TensorShapeProto
 
-MAX_FILE_BYTES = 2**31 - 1
-"""Protobuf's own limit for one message."""
-MIN_OPSET = 7
-"""Before it, broadcasting and batch normalization meant something else."""
-_DEFAULT_DOMAINS = frozenset({"", "ai.onnx"})
-_NCHW_FROM_NHWC = (0, 3, 1, 2)
+_FLOAT_TYPES = frozenset({1, 10, 11})
+_INTEGER_TYPES = frozenset({6, 7})
 _INPUT_TYPES = {1: "float32", 6: "int32", 7: "int32"}
 """ONNX's number of an element type to the word of ``input_data_types``; MACE has no 64 bits."""
 
@@ -37,18 +42,15 @@ def read_onnx(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[Tensor
     ``ModelError`` for everything that is wrong with the file or does not fit the declaration, and
     ``MissingExtraError`` without the ``onnx`` package.
     """
-    onnx = _import_onnx()
-    model = _load(onnx, path)
-    opset = _opset(model, path)
+    onnx = import_onnx()
+    model = load_onnx(path)
     _fix_input_shapes(model, inputs, path)
     try:
         # Not only the file: the declared shapes may contradict what the nodes make of them.
-        model = onnx.shape_inference.infer_shapes(
-            model, check_type=True, strict_mode=True, data_prop=True
-        )
+        model = fold(onnx, model)
     except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as exc:
         raise ModelError(
-            "ONNX shape inference fails",
+            f"ONNX shape inference fails: {first_line(exc)}",
             where=str(path),
             hint="compare the declared input_shapes with what the model was exported for",
             details=str(exc),
@@ -58,105 +60,22 @@ def read_onnx(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[Tensor
     graph = Graph(
         nodes=nodes,
         constants=_constants(onnx, model, path),
-        shapes=_shapes(model, path),
+        shapes=_shapes(model, {spec.name for spec in outputs}, path),
         inputs=tuple(spec.name for spec in inputs),
         outputs=tuple(spec.name for spec in outputs),
-        opset=opset,
+        opset=_opset(model),
     )
-    _check_outputs(graph, outputs, path)
-    return graph
+    _check_outputs(model, graph, outputs, path)
+    places = {
+        spec.name: places
+        for spec in (*inputs, *outputs)
+        if (places := image_places(spec, graph)) is not None
+    }
+    return replace(graph, places=places)
 
 
-def onnx_shape(spec: TensorSpec) -> Shape:
-    """The declared shape in ONNX's order of axes (NCHW)."""
-    if spec.data_format == "NHWC" and len(spec.shape) == 4:
-        return tuple(spec.shape[axis] for axis in _NCHW_FROM_NHWC)
-    return spec.shape
-
-
-def _import_onnx() -> ModuleType:
-    try:
-        import onnx
-        import onnx.checker
-        import onnx.numpy_helper
-        import onnx.shape_inference
-    except ImportError as exc:
-        raise MissingExtraError("onnx", "convert", "converting an ONNX model") from exc
-    return onnx
-
-
-def _load(onnx: ModuleType, path: Path) -> ModelProto:
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-
-    try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise ModelError(
-                f"{size} bytes are more than one ONNX message holds",
-                where=str(path),
-                hint="export the weights to an external file beside the model",
-            )
-        content = path.read_bytes()
-    except OSError as exc:
-        raise ModelError(
-            f"cannot be read: {exc.strerror or exc}",
-            where=str(path),
-            hint="check model_file_path and the file's permissions",
-        ) from exc
-    if not content:
-        raise ModelError("the ONNX file is empty", where=str(path), hint="export the model again")
-    try:
-        model: ModelProto = onnx.load_model_from_string(content)
-    except DecodeError as exc:
-        raise ModelError(
-            "not an ONNX model, or a truncated one",
-            where=str(path),
-            hint="copy or export the file again",
-            details=str(exc),
-        ) from exc
-    _check_names(model, path)
-    try:
-        onnx.load_external_data_for_model(model, str(path.parent))
-        onnx.checker.check_model(model)
-    # A location outside the model's folder is a ValidationError, a missing file or one shorter
-    # than the tensor an OSError or ValueError.
-    except (onnx.checker.ValidationError, OSError, ValueError) as exc:
-        raise ModelError(
-            "the ONNX checker rejects the model",
-            where=str(path),
-            hint="export the model again; weights in external files must lie beside it",
-            details=str(exc),
-        ) from exc
-    return model
-
-
-def _check_names(model: ModelProto, path: Path) -> None:
-    """Protobuf hands out a string that is not UTF-8 as bytes; the file is damaged then."""
-    graph = model.graph
-    names = [tensor.name for tensor in graph.initializer]
-    for value in (*graph.input, *graph.value_info, *graph.output):
-        names.append(value.name)
-    for node in graph.node:
-        names += [node.name, node.op_type, node.domain, *node.input, *node.output]
-    broken = next((name for name in names if not isinstance(name, str)), None)
-    if broken is not None:
-        raise ModelError(
-            f"the name {broken!r} is not text",
-            where=str(path),
-            hint="the file is damaged: copy or export it again",
-        )
-
-
-def _opset(model: ModelProto, path: Path) -> int:
-    versions = [entry.version for entry in model.opset_import if entry.domain in _DEFAULT_DOMAINS]
-    if not versions or versions[0] < MIN_OPSET:
-        found = f"opset {versions[0]}" if versions else "no standard opset"
-        raise ModelError(
-            f"{found}; at least opset {MIN_OPSET} is needed",
-            where=str(path),
-            hint="export the model with opset_version=13",
-        )
-    return int(versions[0])
+def _opset(model: ModelProto) -> int:
+    return int(next(item.version for item in model.opset_import if item.domain in DEFAULT_DOMAINS))
 
 
 def _fix_input_shapes(model: ModelProto, inputs: Sequence[TensorSpec], path: Path) -> None:
@@ -180,14 +99,17 @@ def _fix_input_shapes(model: ModelProto, inputs: Sequence[TensorSpec], path: Pat
             )
         spec = declared[name]
         tensor_type = value.type.tensor_type
+        if any(not 1 <= size < 1 << 31 for size in spec.shape):
+            raise ModelError(
+                f"input {name!r} is declared as {_text(spec.shape)}",
+                where=str(path),
+                hint="correct input_shapes: every size is at least 1 and below 2^31",
+            )
         _check_input_type(spec, tensor_type.elem_type, path)
-        expected = onnx_shape(spec)
         dims = tensor_type.shape.dim
-        fits = len(dims) == len(expected) and all(
-            not dim.HasField("dim_value") or dim.dim_value == size
-            for dim, size in zip(dims, expected, strict=True)
-        )
-        if not fits:
+        fixed = [int(dim.dim_value) if dim.HasField("dim_value") else None for dim in dims]
+        expected = onnx_shape(spec, fixed, _nodes_of(model), reads=True)
+        if expected is None:
             raise ModelError(
                 f"input {name!r} is declared as {_text(spec.shape)} {spec.data_format}, "
                 f"the model has {_proto_shape(dims)}",
@@ -228,8 +150,27 @@ def _check_whole_inputs(nodes: Sequence[Node], inputs: Sequence[TensorSpec], pat
                 raise error
 
 
-def _check_outputs(graph: Graph, outputs: Sequence[TensorSpec], path: Path) -> None:
+def _nodes_of(model: ModelProto) -> list[tuple[str, list[str], list[str], tuple[int, ...]]]:
+    """Every node's op, inputs, outputs and ``perm``."""
+    return [
+        (
+            node.op_type,
+            list(node.input),
+            list(node.output),
+            next((tuple(a.ints) for a in node.attribute if a.name == "perm"), ()),
+        )
+        for node in model.graph.node
+    ]
+
+
+def _check_outputs(
+    model: ModelProto, graph: Graph, outputs: Sequence[TensorSpec], path: Path
+) -> None:
     produced = graph.producers()
+    types = {
+        value.name: value.type.tensor_type.elem_type
+        for value in (*model.graph.value_info, *model.graph.output)
+    }
     for spec in outputs:
         if spec.name not in produced:
             raise ModelError(
@@ -238,13 +179,17 @@ def _check_outputs(graph: Graph, outputs: Sequence[TensorSpec], path: Path) -> N
                 hint="correct output_tensors; the last node writes "
                 + (repr(graph.nodes[-1].output) if graph.nodes else "nothing"),
             )
-        if spec.data_type != "float32":
+        element = types.get(spec.name, 1)
+        fitting = {"float32": _FLOAT_TYPES, "int32": _INTEGER_TYPES}.get(spec.data_type)
+        if fitting is None or element not in fitting:
+            proper = "int32" if element in _INTEGER_TYPES else "float32"
             raise ModelError(
-                f"output {spec.name!r} is not declared as float32",
+                f"output {spec.name!r} is not declared as {proper}",
                 where=str(path),
                 hint="correct output_data_types",
             )
-        if graph.shapes.get(spec.name) != onnx_shape(spec):
+        shape = graph.shapes.get(spec.name)
+        if shape is None or onnx_shape(spec, shape, _nodes_of(model), reads=False) is None:
             raise ModelError(
                 f"output {spec.name!r} is declared as {_text(spec.shape)} {spec.data_format}, "
                 f"the model has {_text(graph.shapes.get(spec.name, ()))}",
@@ -260,7 +205,7 @@ def _nodes(onnx: ModuleType, model: ModelProto, path: Path) -> tuple[Node, ...]:
         # MACE names an anonymous op after its outputs; names must differ.
         name = fresh_name(proto.name or "_".join(proto.output), names)
         names.add(name)
-        if proto.domain not in _DEFAULT_DOMAINS:
+        if proto.domain not in DEFAULT_DOMAINS:
             raise ModelError(
                 f"{proto.op_type} node {name!r} is of the domain {proto.domain!r}",
                 where=str(path),
@@ -297,19 +242,23 @@ def _array(onnx: ModuleType, tensor: TensorProto, name: str, path: Path) -> Arra
     return array
 
 
-def _shapes(model: ModelProto, path: Path) -> dict[str, Shape]:
+def _shapes(model: ModelProto, outputs: set[str], path: Path) -> dict[str, Shape]:
+    """The shapes that are known; those of inputs and outputs must be."""
     shapes: dict[str, Shape] = {}
+    border = outputs | {value.name for value in model.graph.input}
     for value in (*model.graph.input, *model.graph.value_info, *model.graph.output):
-        if not value.type.tensor_type.HasField("shape"):
+        tensor = value.type.tensor_type
+        if not tensor.HasField("shape"):
             continue
-        dims = value.type.tensor_type.shape.dim
-        if any(not dim.HasField("dim_value") for dim in dims):
+        dims = tensor.shape.dim
+        if all(dim.HasField("dim_value") for dim in dims):
+            shapes[value.name] = tuple(int(dim.dim_value) for dim in dims)
+        elif value.name in border:
             raise ModelError(
                 f"tensor {value.name!r} has an open shape, {_proto_shape(dims)}",
                 where=str(path),
                 hint="export the model with static shapes",
             )
-        shapes[value.name] = tuple(int(dim.dim_value) for dim in dims)
     return shapes
 
 
