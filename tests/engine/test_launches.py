@@ -9,9 +9,11 @@ import pyopencl as cl
 import pytest
 from engine_harness import DRIVERS, LogReader
 from engine_models import make_gpu, model, op
+from pyopencl import _cl
 
 from droidmace.engine.gpu_net import GpuNet
 from droidmace.engine.macelog import MaceLog, StdioStream
+from droidmace.engine.opencl.kernel import Kernel
 from droidmace.engine.opencl.launches import LaunchList
 
 _SOURCE = "__kernel void add(__global int *x, int step) { x[get_global_id(0)] += step; }"
@@ -26,9 +28,11 @@ def device(request: pytest.FixtureRequest, opencl_devices: dict[str, cl.Device])
     return opencl_devices[request.param]
 
 
-def _kernel(context: cl.Context, values: cl.Buffer, step: int) -> cl.Kernel:
-    kernel = cl.Kernel(cl.Program(context, _SOURCE).build(cache_dir=False), "add")
-    kernel.set_args(values, np.int32(step))
+def _kernel(context: cl.Context, values: cl.Buffer, step: int) -> Kernel:
+    program = _cl._Program(context, _SOURCE)
+    program._build(b"", context.devices)
+    kernel = Kernel(program, "add")
+    kernel.set_args([values, step])
     return kernel
 
 

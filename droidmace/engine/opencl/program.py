@@ -22,6 +22,7 @@ from pyopencl import _cl
 from droidmace.engine.attributes import OUT_OF_RESOURCES
 from droidmace.engine.macelog import MaceLog
 from droidmace.engine.opencl.device import Device, describe_error
+from droidmace.engine.opencl.kernel import Kernel
 from droidmace.engine.opencl.storage import FileStorage
 from droidmace.errors import EngineError
 from droidmace.formats.acceptance import (
@@ -101,7 +102,7 @@ class ProgramLibrary:
         if precompiled_is_consulted(cached_info, device.identity):
             self._open_precompiled(paths, tuning=tuning)
 
-    def kernel(self, program: str, name: str, options: Iterable[str]) -> cl.Kernel:
+    def kernel(self, program: str, name: str, options: Iterable[str]) -> Kernel:
         """Kernel ``name`` of ``program`` built with ``options``.
 
         Raises ``EngineError`` when the source does not build; the log has the compiler's output.
@@ -111,7 +112,7 @@ class ProgramLibrary:
         if built is None:
             built = self._built[key] = self._build(program, key)
         try:
-            return cl.Kernel(built, name)
+            return Kernel(built, name)
         except cl.Error as exc:
             self._log.error(f"{_EXECUTOR}:870", f"error: {describe_error(exc)}")
             raise EngineError(OUT_OF_RESOURCES, details=str(exc)) from exc
