@@ -3,8 +3,11 @@
 //
 //   HALF_STORAGE  tensors and constants are of 16-bit floats
 //   BOUNDED       the activation is a pair of bounds, either of which may be infinite
-//   BIAS          the kernel takes a value per channel to begin with
-//   RESIDUAL      ... and a tensor to add before the activation
+//   RESIDUAL      the kernel takes a tensor to add before the activation
+//
+// All scalars of a kernel come as one structure, global sizes first: a driver looks at every
+// argument each time a kernel is enqueued, and at batch 1 that takes as long as the kernel.
+// For the same reason a bias lies behind the filter, in the same buffer.
 
 #ifdef HALF_STORAGE
 #define FETCH4(pointer) vloada_half4(0, (pointer))
@@ -14,19 +17,14 @@
 #define PUT4(value, pointer) (*(__global float4 *)(pointer) = (value))
 #endif
 
-#ifdef BIAS
-#define GPU_BIAS __global const ELEMENT *restrict bias,
-#define GPU_BIAS_AT(block) FETCH4(bias + (block) * 4)
-#else
-#define GPU_BIAS
-#define GPU_BIAS_AT(block) (float4)(0)
-#endif
-
 #ifdef RESIDUAL
-#define GPU_RESIDUAL IN(residual),
-#define GPU_RESIDUAL_AT(pixel, block) FETCH4(residual + (pixel) * residual_stride + (block) * 4)
+#define GPU_RESIDUAL __global const ELEMENT *restrict residual,
+#define GPU_RESIDUAL_SIZES int residual_width, residual_stride;
+#define GPU_RESIDUAL_AT(pixel, block) \
+  FETCH4(residual + (pixel) * s.residual_stride + (block) * 4)
 #else
 #define GPU_RESIDUAL
+#define GPU_RESIDUAL_SIZES
 #define GPU_RESIDUAL_AT(pixel, block) (float4)(0)
 #endif
 

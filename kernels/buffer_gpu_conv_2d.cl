@@ -3,7 +3,8 @@
 // each waits for memory rather than for arithmetic; so the items of a work-group along the last
 // axis share out the sum over the input channels, and add their parts up in local memory.
 //
-// The filter lies as [tap][input channel][output channel], both rounded up to four with zeros.
+// The filter lies as [tap][input channel][output channel], both rounded up to four with zeros;
+// behind it a row of biases.
 // Global size: (output blocks, ceil(pixels / TILE), 1), with pixels = N * H * W; the last local
 // size is the number of parts. One of the kernels' names is defined when the program is built.
 
@@ -38,8 +39,8 @@
   const int parts = items <= MOST_ITEMS ? (int)get_local_size(2) : 1;                   \
   const int part = get_local_id(2);                                                     \
   const int item = get_local_id(1) * get_local_size(0) + get_local_id(0);               \
-  const bool exists = get_global_id(0) < gws0 && get_global_id(1) < gws1;               \
-  const int block = min((int)get_global_id(0), gws0 - 1);                               \
+  const bool exists = get_global_id(0) < s.gws0 && get_global_id(1) < s.gws1;               \
+  const int block = min((int)get_global_id(0), s.gws0 - 1);                               \
   const int first = get_global_id(1) * TILE;                                            \
   float4 sums[TILE];                                                                    \
   FOR_TILE sums[i] = (float4)(0);
@@ -47,9 +48,9 @@
 #define WRITE_PIXEL(sum, index)                                                         \
   {                                                                                     \
     const int pixel = first + (index);                                                  \
-    PUT4(finish((sum) + GPU_BIAS_AT(block) + GPU_RESIDUAL_AT(pixel, block), max_limit,  \
-                coefficient),                                                           \
-         output + pixel * output_stride + block * 4);                                   \
+    PUT4(finish((sum) + bias + GPU_RESIDUAL_AT(pixel, block), s.max_limit,              \
+                s.coefficient),                                                         \
+         output + pixel * s.output_stride + block * 4);                                 \
   }
 
 // All items add parts up, those with nothing to write too: a loop that only some items of a
@@ -64,32 +65,46 @@
       for (int other = 0; other < parts; ++other) {                                     \
         sum += scratch[index * items + other * across + item];                          \
       }                                                                                 \
-      if (exists && start + part < TILE && first + index < pixels) {                    \
+      if (exists && start + part < TILE && first + index < s.pixels) {                    \
         WRITE_PIXEL(sum, index)                                                         \
       }                                                                                 \
     }                                                                                   \
   } else if (exists && part == 0) {                                                     \
     FOR_TILE {                                                                          \
-      if (first + i < pixels) WRITE_PIXEL(sums[i], i)                                   \
+      if (first + i < s.pixels) WRITE_PIXEL(sums[i], i)                                   \
     }                                                                                   \
   }
 
+typedef struct {
+  int gws0, gws1, gws2;
+  int input_width, input_stride;
+  GPU_RESIDUAL_SIZES
+  int output_width, output_stride;
+  float max_limit, coefficient;
+  int in_blocks, pixels;
+#ifndef buffer_gpu_conv_2d_1x1
+  int in_height, out_height;
+  int kernel_h, kernel_w;
+  int stride_h, stride_w;
+  int pad_top, pad_left;
+  int dilation_h, dilation_w;
+#endif
+} Scalars;
+
 #ifdef buffer_gpu_conv_2d_1x1
 // Stride 1 and no padding: output pixels are input pixels.
-__kernel void buffer_gpu_conv_2d_1x1(GWS3 IN(input),
+__kernel void buffer_gpu_conv_2d_1x1(__global const ELEMENT *restrict input,
                                      __global const ELEMENT *restrict filter,
-                                     GPU_BIAS GPU_RESIDUAL OUT(output),
-                                     __private const float max_limit,
-                                     __private const float coefficient,
-                                     __private const int in_blocks,
-                                     __private const int pixels) {
+                                     GPU_RESIDUAL __global ELEMENT *restrict output,
+                                     const Scalars s) {
   BEGIN_PARTS
-  const int row = gws0 * 4;
+  const int row = s.gws0 * 4;
   __global const ELEMENT *rows[TILE];
-  FOR_TILE rows[i] = input + min(first + i, pixels - 1) * input_stride;
+  FOR_TILE rows[i] = input + min(first + i, s.pixels - 1) * s.input_stride;
   filter += block * 4;
+  const float4 bias = FETCH4(filter + s.in_blocks * 4 * row);
 
-  UNROLLED_TWICE for (int k = part; k < in_blocks; k += parts) {
+  UNROLLED_TWICE for (int k = part; k < s.in_blocks; k += parts) {
     float4 in[TILE];
     FOR_TILE in[i] = FETCH4(rows[i] + k * 4);
     MULTIPLY_BLOCK(sums, in, filter, k * 4 * row, row)
@@ -100,50 +115,39 @@ __kernel void buffer_gpu_conv_2d_1x1(GWS3 IN(input),
 
 #ifdef buffer_gpu_conv_2d
 // Anything else.
-__kernel void buffer_gpu_conv_2d(GWS3 IN(input),
+__kernel void buffer_gpu_conv_2d(__global const ELEMENT *restrict input,
                                  __global const ELEMENT *restrict filter,
-                                 GPU_BIAS GPU_RESIDUAL OUT(output),
-                                 __private const float max_limit,
-                                 __private const float coefficient,
-                                 __private const int in_blocks,
-                                 __private const int pixels,
-                                 __private const int in_height,
-                                 __private const int out_height,
-                                 __private const int kernel_h,
-                                 __private const int kernel_w,
-                                 __private const int stride_h,
-                                 __private const int stride_w,
-                                 __private const int pad_top,
-                                 __private const int pad_left,
-                                 __private const int dilation_h,
-                                 __private const int dilation_w) {
+                                 GPU_RESIDUAL __global ELEMENT *restrict output,
+                                 const Scalars s) {
   BEGIN_PARTS
-  const int row = gws0 * 4;
+  const int row = s.gws0 * 4;
+  // k counts the blocks of all taps
+  const int count = s.kernel_h * s.kernel_w * s.in_blocks;
   filter += block * 4;
+  const float4 bias = FETCH4(filter + count * 4 * row);
 
   // where the windows of the tile's pixels begin; pixels beyond the last repeat it
   int left[TILE], top[TILE], image[TILE];
   FOR_TILE {
-    const int pixel = min(first + i, pixels - 1);
-    left[i] = pixel % output_width * stride_w - pad_left;
-    top[i] = pixel / output_width % out_height * stride_h - pad_top;
-    image[i] = pixel / output_width / out_height * in_height;
+    const int pixel = min(first + i, s.pixels - 1);
+    left[i] = pixel % s.output_width * s.stride_w - s.pad_left;
+    top[i] = pixel / s.output_width % s.out_height * s.stride_h - s.pad_top;
+    image[i] = pixel / s.output_width / s.out_height * s.in_height;
   }
 
-  // k counts the blocks of all taps
-  const int count = kernel_h * kernel_w * in_blocks;
   UNROLLED_TWICE for (int k = part; k < count; k += parts) {
-    const int tap = k / in_blocks;
-    const int in_block = k - tap * in_blocks;
-    const int down = tap / kernel_w * dilation_h;
-    const int right = tap % kernel_w * dilation_w;
+    const int tap = k / s.in_blocks;
+    const int in_block = k - tap * s.in_blocks;
+    const int down = tap / s.kernel_w * s.dilation_h;
+    const int right = tap % s.kernel_w * s.dilation_w;
     float4 in[TILE];
     FOR_TILE {
       const int x = left[i] + right;
       const int y = top[i] + down;
       in[i] = (float4)(0);
-      if (x >= 0 && x < input_width && y >= 0 && y < in_height) {
-        in[i] = FETCH4(input + ((image[i] + y) * input_width + x) * input_stride + in_block * 4);
+      if (x >= 0 && x < s.input_width && y >= 0 && y < s.in_height) {
+        in[i] = FETCH4(input + ((image[i] + y) * s.input_width + x) * s.input_stride +
+                       in_block * 4);
       }
     }
     MULTIPLY_BLOCK(sums, in, filter, k * 4 * row, row)

@@ -1,43 +1,48 @@
 // Depthwise convolution, multiplier 1 and no dilation, for GPUs: TILE neighbouring pixels of a
 // row by four channels per work-item. KERNEL_H, KERNEL_W and STRIDE are known when the program
 // is built, so that all loads of a row of the window are under way at once.
-// The filter lies as [tap][channel]. Global size: (channel blocks, ceil(W / TILE), N * H).
+// The filter lies as [tap][channel], behind it a row of biases. Global size: (channel blocks, ceil(W / TILE), N * H).
 
 #include "buffer_gpu.h"
 
 #define FOR_TILE UNROLLED for (int i = 0; i < TILE; ++i)
 #define SPAN ((TILE - 1) * STRIDE + KERNEL_W)
 
-__kernel void buffer_gpu_depthwise_conv2d(GWS3 IN(input),
+typedef struct {
+  int gws0, gws1, gws2;
+  int input_width, input_stride;
+  int output_width, output_stride;
+  float max_limit, coefficient;
+  int in_height, out_height;
+  int pad_top, pad_left;
+} Scalars;
+
+__kernel void buffer_gpu_depthwise_conv2d(__global const ELEMENT *restrict input,
                                           __global const ELEMENT *restrict filter,
-                                          GPU_BIAS OUT(output),
-                                          __private const float max_limit,
-                                          __private const float coefficient,
-                                          __private const int in_height,
-                                          __private const int out_height,
-                                          __private const int pad_top,
-                                          __private const int pad_left) {
-  if (IDLE3) return;
+                                          __global ELEMENT *restrict output,
+                                          const Scalars s) {
   const int block = get_global_id(0);
-  const int w = get_global_id(1) * TILE;
+  const int tile = get_global_id(1);
   const int row = get_global_id(2);
-  const int left = w * STRIDE - pad_left;
-  const int top = row % out_height * STRIDE - pad_top;
-  const int taps_stride = gws0 * 4;
-  input += row / out_height * in_height * input_width * input_stride + block * 4;
+  if (block >= s.gws0 || tile >= s.gws1 || row >= s.gws2) return;
+  const int w = tile * TILE;
+  const int left = w * STRIDE - s.pad_left;
+  const int top = row % s.out_height * STRIDE - s.pad_top;
+  const int taps_stride = s.gws0 * 4;
+  input += row / s.out_height * s.in_height * s.input_width * s.input_stride + block * 4;
   filter += block * 4;
 
   float4 sums[TILE];
-  FOR_TILE sums[i] = GPU_BIAS_AT(block);
+  FOR_TILE sums[i] = FETCH4(filter + KERNEL_H * KERNEL_W * taps_stride);
   UNROLLED for (int kh = 0; kh < KERNEL_H; ++kh) {
     const int y = top + kh;
-    const bool inside = y >= 0 && y < in_height;
+    const bool inside = y >= 0 && y < s.in_height;
     float4 in[SPAN];
     UNROLLED for (int i = 0; i < SPAN; ++i) {
       const int x = left + i;
       in[i] = (float4)(0);
-      if (inside && x >= 0 && x < input_width) {
-        in[i] = FETCH4(input + (y * input_width + x) * input_stride);
+      if (inside && x >= 0 && x < s.input_width) {
+        in[i] = FETCH4(input + (y * s.input_width + x) * s.input_stride);
       }
     }
     UNROLLED for (int kw = 0; kw < KERNEL_W; ++kw) {
@@ -45,10 +50,10 @@ __kernel void buffer_gpu_depthwise_conv2d(GWS3 IN(input),
       FOR_TILE sums[i] = mad(in[i * STRIDE + kw], weight, sums[i]);
     }
   }
-  output += (row * output_width + w) * output_stride + block * 4;
+  output += (row * s.output_width + w) * s.output_stride + block * 4;
   FOR_TILE {
-    if (w + i < output_width) {
-      PUT4(finish(sums[i], max_limit, coefficient), output + i * output_stride);
+    if (w + i < s.output_width) {
+      PUT4(finish(sums[i], s.max_limit, s.coefficient), output + i * s.output_stride);
     }
   }
 }

@@ -6,24 +6,31 @@
 // Local memory holds the sums of so many items; larger groups do not share the work out.
 #define MOST_ITEMS 256
 
-__kernel void buffer_gpu_reduce(GWS3 IN(input),
-                                OUT(output),
-                                __private const int pixels,
-                                __private const float scale) {
+typedef struct {
+  int gws0, gws1, gws2;
+  int input_width, input_stride;
+  int output_width, output_stride;
+  int pixels;
+  float scale;
+} Scalars;
+
+__kernel void buffer_gpu_reduce(__global const ELEMENT *restrict input,
+                                __global ELEMENT *restrict output,
+                                const Scalars s) {
   __local float4 scratch[MOST_ITEMS];
   const int across = get_local_size(0) * get_local_size(1);
   const int parts = across * (int)get_local_size(2) <= MOST_ITEMS ? (int)get_local_size(2) : 1;
   const int part = get_local_id(2);
   const int item = get_local_id(1) * get_local_size(0) + get_local_id(0);
-  const bool exists = get_global_id(0) < gws0 && get_global_id(1) < gws1;
+  const bool exists = get_global_id(0) < s.gws0 && get_global_id(1) < s.gws1;
   // every item of a group has to come to the barrier
-  const int block = min((int)get_global_id(0), gws0 - 1);
-  const int batch = min((int)get_global_id(1), gws1 - 1);
-  input += batch * pixels * input_stride + block * 4;
+  const int block = min((int)get_global_id(0), s.gws0 - 1);
+  const int batch = min((int)get_global_id(1), s.gws1 - 1);
+  input += batch * s.pixels * s.input_stride + block * 4;
 
   float4 sum = (float4)(0);
-  UNROLLED_TWICE for (int pixel = part; pixel < pixels; pixel += parts) {
-    sum += FETCH4(input + pixel * input_stride);
+  UNROLLED_TWICE for (int pixel = part; pixel < s.pixels; pixel += parts) {
+    sum += FETCH4(input + pixel * s.input_stride);
   }
   if (parts > 1) {
     scratch[part * across + item] = sum;
@@ -31,5 +38,5 @@ __kernel void buffer_gpu_reduce(GWS3 IN(input),
     sum = (float4)(0);
     for (int other = 0; other < parts; ++other) sum += scratch[other * across + item];
   }
-  if (exists && part == 0) PUT4(sum * scale, output + batch * output_stride + block * 4);
+  if (exists && part == 0) PUT4(sum * s.scale, output + batch * s.output_stride + block * 4);
 }

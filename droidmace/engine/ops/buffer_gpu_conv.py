@@ -8,17 +8,19 @@ share out each sum; what is tuned is how many do.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import pyopencl as cl
 
-from droidmace.engine.attributes import PADDING_VALID, Shape, Window, nhwc
+from droidmace.engine.attributes import PADDING_VALID, Shape, Window, nhwc, unsupported
+from droidmace.engine.fusion import has_residual
 from droidmace.engine.opencl.local_size import Gws, Limits, Params, Rule, round_up
 from droidmace.engine.opencl.runtime import Dispatch
 from droidmace.engine.opencl.tensor import HostArray, Tensor, blocks
 from droidmace.engine.ops.aggregate import FullyConnected
 from droidmace.engine.ops.base import GpuOp, shape_key
-from droidmace.engine.ops.buffer_conv import activation_options, packed_bias
+from droidmace.engine.ops.buffer_conv import activation_options
 from droidmace.engine.ops.conv import Conv2D, DepthwiseConv2d
 from droidmace.engine.ops.reduce import Reduce
 
@@ -29,6 +31,8 @@ _TILE = 4
 _ITEMS = 256
 """Work-items in a group; also the most that share out sums (MOST_ITEMS in the kernels)."""
 _MOST_PARTS = 32
+_ITEMS_PER_UNIT = 512
+"""Work-items that keep a compute unit busy: sums are not shared out any further."""
 _ROW_TILE = 2
 """Pixels in the registers of a work-item of a depthwise convolution."""
 _MEAN, _SUM = 0, 4
@@ -37,22 +41,42 @@ _LARGEST_WINDOW = 49
 """Taps up to which a depthwise kernel is unrolled."""
 
 
-def pack_filter(weights: HostArray) -> HostArray:
-    """OIHW to [tap][input][output], inputs and outputs rounded up to four with zeros."""
+def pack_filter(weights: HostArray, bias: HostArray | None) -> HostArray:
+    """OIHW to [tap][input][output], all rounded up to four with zeros; then a row of biases."""
     outputs, inputs, height, width = weights.shape
-    shape = (height * width, round_up(inputs, _BLOCK), round_up(outputs, _BLOCK))
-    packed = np.zeros(shape, weights.dtype)
-    taps = weights.reshape(outputs, inputs, height * width)
-    packed[:, :inputs, :outputs] = taps.transpose(2, 1, 0)
+    rows, columns = round_up(inputs, _BLOCK), round_up(outputs, _BLOCK)
+    packed = np.zeros((height * width * rows + 1, columns), weights.dtype)
+    taps = packed[:-1].reshape(height * width, rows, columns)
+    taps[:, :inputs, :outputs] = weights.reshape(outputs, inputs, -1).transpose(2, 1, 0)
+    if bias is not None:
+        packed[-1, :outputs] = bias.reshape(-1)
     return packed
 
 
-def pack_depthwise(weights: HostArray) -> HostArray:
-    """1IHW to [tap][channel], the channels rounded up to four with zeros."""
+def pack_depthwise(weights: HostArray, bias: HostArray | None) -> HostArray:
+    """1IHW to [tap][channel], the channels rounded up to four with zeros; then a row of biases."""
     _, channels, height, width = weights.shape
-    packed = np.zeros((height * width, round_up(channels, _BLOCK)), weights.dtype)
-    packed[:, :channels] = weights.reshape(channels, -1).T
+    packed = np.zeros((height * width + 1, round_up(channels, _BLOCK)), weights.dtype)
+    packed[:-1, :channels] = weights.reshape(channels, -1).T
+    if bias is not None:
+        packed[-1, :channels] = bias.reshape(-1)
     return packed
+
+
+def packed_constants(
+    op: GpuOp, layout: str, channels: int, pack: Callable[[HostArray, HostArray | None], HostArray]
+) -> cl.Buffer:
+    """The filter of ``op``, and its bias if it has one for ``channels``, as ``pack`` lays them."""
+    weights = op.context.weights
+    _, name, *others = op.op.inputs
+    bias = None
+    if len(others) > has_residual(op.op):
+        bias = weights.array(others[0])
+        layout = f"{layout}, bias {others[0]}"
+        if bias.size != channels:
+            what = f"{others[0]!r} has {bias.size} values for {channels} channels"
+            raise unsupported(op.op, what)
+    return weights.packed(name, layout, lambda values: pack(values, bias))
 
 
 def shared_sums(terms: int) -> Rule:
@@ -60,7 +84,8 @@ def shared_sums(terms: int) -> Rule:
 
     def rule(gws: Gws, limits: Limits) -> Params:
         items = _power_of_2(min(_ITEMS, limits.kwg_size))
-        parts = min(_power_of_2(terms // 2), _MOST_PARTS, items)
+        room = limits.compute_units * _ITEMS_PER_UNIT // (gws[0] * gws[1])
+        parts = min(_power_of_2(terms // 2), _power_of_2(room), _MOST_PARTS, items)
         across = min(_power_of_2(gws[0], up=True), 8, items // parts)
         down = min(_power_of_2(gws[1], up=True), items // parts // across)
         return (across, down, parts, 0)
@@ -101,10 +126,9 @@ class _Product:
 
     def __init__(self, op: GpuOp) -> None:
         self._op = op
-        weights, name = op.context.weights, op.op.inputs[1]
-        self._out_channels, self._in_channels, *_ = weights.filter_shape(name)
-        self._filter = weights.packed(name, "filter of blocks", pack_filter)
-        self._bias = packed_bias(op, self._out_channels, _BLOCK)
+        shape = op.context.weights.filter_shape(op.op.inputs[1])
+        self._out_channels, self._in_channels, *_ = shape
+        self._filter = packed_constants(op, "blocks", self._out_channels, pack_filter)
 
     def bind(
         self,
@@ -138,13 +162,11 @@ class _Product:
             options=(
                 *options,
                 f"-DTILE={tile}",
-                *(("-DBIAS",) if self._bias else ()),
                 *(("-DRESIDUAL",) if len(sources) > 1 else ()),
             ),
             arguments=(
                 source,
                 self._filter,
-                *self._bias,
                 *sources[1:],
                 output,
                 *bounds,
@@ -155,6 +177,7 @@ class _Product:
             key=key,
             gws=gws,
             rule=shared_sums(in_blocks * taps),
+            scalars_together=True,
         )
         dispatch.choices = shared_sum_choices(gws, dispatch.kwg_size)
         return dispatch
@@ -217,9 +240,9 @@ class GpuBufferDepthwiseConv2d(DepthwiseConv2d):
         if not self.has_own_kernel:
             super().upload()
             return
-        name = self.op.inputs[1]
-        self.packed_filter = self.context.weights.packed(name, "depthwise blocks", pack_depthwise)
-        self.packed_bias = packed_bias(self, self.filter_shape[1], _BLOCK)
+        self.packed = packed_constants(
+            self, "depthwise blocks", self.filter_shape[1], pack_depthwise
+        )
 
     def bind_single(self, inputs: Sequence[Tensor], output: Tensor) -> list[Dispatch]:
         """See :class:`SingleOutputOp`."""
@@ -240,12 +263,10 @@ class GpuBufferDepthwiseConv2d(DepthwiseConv2d):
                     f"-DKERNEL_H={kernel_h}",
                     f"-DKERNEL_W={kernel_w}",
                     f"-DSTRIDE={self.window.stride[0]}",
-                    *(("-DBIAS",) if self.packed_bias else ()),
                 ),
                 arguments=(
                     source,
-                    self.packed_filter,
-                    *self.packed_bias,
+                    self.packed,
                     output,
                     *bounds,
                     nhwc(source.shape)[1],
@@ -256,6 +277,7 @@ class GpuBufferDepthwiseConv2d(DepthwiseConv2d):
                 key=shape_key("depthwise_conv2d_ocl_kernel", *gws, self.filter_shape[0]),
                 gws=gws,
                 rule=depthwise_rule,
+                scalars_together=True,
             )
         ]
 
@@ -291,6 +313,7 @@ class GpuBufferReduce(Reduce):
             key=shape_key("reduce_hw_opencl_kernel", *gws),
             gws=gws,
             rule=shared_sums(pixels),
+            scalars_together=True,
         )
         dispatch.choices = shared_sum_choices(gws, dispatch.kwg_size)
         return [dispatch]
