@@ -12,6 +12,7 @@ import numpy.typing as npt
 from droidmace.engine.attributes import unsupported
 from droidmace.errors import EngineError
 from droidmace.formats.netdef import (
+    MAX_RANK,
     DataFormat,
     DataType,
     DeviceType,
@@ -89,8 +90,14 @@ def load_model(graph: MultiNetDef, weights: bytes) -> Model:
 def check_graph(model: Model) -> None:
     """Check that each op has an output, and that every name is made once and before it is read.
 
-    Raises ``EngineError`` that names the op.
+    Raises ``EngineError`` that names the op, or the input whose shape is none.
     """
+    for info in model.net.input_infos:
+        if len(info.dims) > MAX_RANK or min(info.dims, default=1) < 1:
+            raise EngineError(
+                f"Invalid Arguments: input {info.name!r} has {len(info.dims)} dimensions, from "
+                f"{min(info.dims)} to {max(info.dims)}"
+            )
     made = {*model.constants, *(info.name for info in model.net.input_infos)}
     for op in model.net.ops:
         if not op.outputs:

@@ -41,6 +41,8 @@ class DataType(IntEnum):
     DT_BOOL = 11
 
 
+MAX_RANK = 16
+"""Dimensions of a tensor; MACE's ops know at most six. More only cost time to multiply."""
 ELEMENT_BYTES = {
     DataType.DT_FLOAT: 4,
     DataType.DT_UINT8: 1,
@@ -352,6 +354,8 @@ def check_weights(net: NetDef, data_bytes: int, tensor: ConstTensor) -> None:
     Raises ``FormatError`` that names the tensor; its offset is one in ``MODEL.data``.
     """
     label = f"tensor {tensor.name!r} of net {net.name!r}"
+    if len(tensor.dims) > MAX_RANK:
+        raise FormatError(f"{label} has {len(tensor.dims)} dimensions, more than {MAX_RANK}")
     if any(size <= 0 for size in tensor.dims):
         raise FormatError(f"{label} has the shape {list(tensor.dims)}: every size must be positive")
     if tensor.data_type not in ELEMENT_BYTES:
