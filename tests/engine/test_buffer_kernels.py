@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from droidmace.engine.gpu_net import GpuNet
 from droidmace.engine.opencl.runtime import Gpu
 from droidmace.engine.opencl.tensor import BufferMemory
-from droidmace.engine.ops import buffer_conv
+from droidmace.engine.ops import buffer_conv, buffer_wide
+from droidmace.engine.ops.buffer_pooling import BufferPooling
 from droidmace.engine.ops.registry import find_op
 from droidmace.formats.netdef import DataType, MemoryType, OperatorDef
 
@@ -193,6 +194,34 @@ def test_depthwise_convolution(gpu: Gpu, case: dict[str, Any]) -> None:
     _close(ours, _activate(sums + (bias if case["bias"] else 0), case["activation"], 1.5, 0.1))
 
 
+@given(case=_sliding(widest=40), is_maximum=st.booleans())
+@_SETTINGS
+def test_pooling(gpu: Gpu, case: dict[str, Any], is_maximum: bool) -> None:
+    # a window may begin before the image, but not lie beside it
+    pads = tuple(min(pad, size - 1) for pad, size in zip(case["pads"], case["kernel"], strict=True))
+    x, kernel, stride = case["x"], case["kernel"], case["stride"]
+    if any(x.shape[1 + axis] + pads[axis] < kernel[axis] for axis in (0, 1)):
+        return
+    made = op(
+        "Pooling",
+        ["x"],
+        "y",
+        kernels=kernel,
+        strides=stride,
+        dilations=(1, 1),
+        padding_values=pads,
+        pooling_type=2 if is_maximum else 1,
+        round_mode=0,
+    )
+    columns = _windows(x, kernel, stride, (1, 1), pads)
+    there = _windows(np.ones_like(x), kernel, stride, (1, 1), pads)
+    if is_maximum:
+        expected = np.where(there > 0, columns, -np.inf).max(axis=3)
+    else:
+        expected = columns.sum(axis=3) / there.sum(axis=3)
+    _close(_run(gpu, [made], {"x": x}, {}), expected)
+
+
 @pytest.mark.parametrize(
     ("shape", "channels"), [((1, 1, 1, 37), 10), ((2, 3, 2, 5), 33), ((9, 1, 1, 20), 70)]
 )
@@ -270,7 +299,7 @@ def test_residual(gpu: Gpu, size: int) -> None:
 
 def test_work_groups_of_any_size(gpu: Gpu, monkeypatch: pytest.MonkeyPatch) -> None:
     """Surplus work-items of a rounded-up global size must not write."""
-    monkeypatch.setattr(buffer_conv, "one_item", lambda *_: (4, 1, 2, 0))
+    monkeypatch.setattr(buffer_wide, "one_item", lambda *_: (4, 1, 2, 0))
     rng = np.random.default_rng(8)
     case = {**_PLAIN, "x": rng.standard_normal((1, 9, 8, 19), np.float32)}
     weights = rng.standard_normal((70, 19, 3, 3), np.float32)
@@ -290,3 +319,4 @@ def test_registry_knows_them(gpu: Gpu) -> None:
     assert find_op("Conv2D", memory) is buffer_conv.BufferConv2D
     assert find_op("DepthwiseConv2d", memory) is buffer_conv.BufferDepthwiseConv2d
     assert find_op("FullyConnected", memory) is buffer_conv.BufferFullyConnected
+    assert find_op("Pooling", memory) is BufferPooling

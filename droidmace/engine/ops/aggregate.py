@@ -19,7 +19,7 @@ from droidmace.engine.ops.base import (
 )
 from droidmace.formats.netdef import OperatorDef
 
-_POOL_AVERAGE, _POOL_MAX = 1, 2
+POOL_AVERAGE, POOL_MAX = 1, 2
 
 
 class Pooling(SingleOutputOp):
@@ -28,8 +28,8 @@ class Pooling(SingleOutputOp):
     def __init__(self, op: OperatorDef, context: NetContext) -> None:
         super().__init__(op, context)
         self.window = Window.of(op, pool_kernel(op))
-        self.kind = op.int_arg("pooling_type", _POOL_AVERAGE)
-        if self.kind not in (_POOL_AVERAGE, _POOL_MAX):
+        self.kind = op.int_arg("pooling_type", POOL_AVERAGE)
+        if self.kind not in (POOL_AVERAGE, POOL_MAX):
             raise unsupported(op, f"pooling type {self.kind}")
         self.padding = (0, 0)
 
@@ -48,7 +48,7 @@ class Pooling(SingleOutputOp):
             self.gpu.bind(
                 "pooling",
                 "pooling",
-                options=("-DPOOL_AVG",) if self.kind == _POOL_AVERAGE else (),
+                options=("-DPOOL_AVG",) if self.kind == POOL_AVERAGE else (),
                 arguments=(
                     inputs[0],
                     output,

@@ -18,6 +18,7 @@ from droidmace.engine.ops.buffer_gpu_conv import (
     GpuBufferFullyConnected,
     GpuBufferReduce,
 )
+from droidmace.engine.ops.buffer_pooling import BufferPooling
 from droidmace.engine.ops.conv import Conv2D, DepthwiseConv2d
 from droidmace.engine.ops.deconv import Deconv2D
 from droidmace.engine.ops.layout import Concat, Pad
@@ -87,6 +88,7 @@ BUFFER_OPS_OF_CPU: dict[str, OpMaker] = {
     "Conv2D": BufferConv2D,
     "DepthwiseConv2d": BufferDepthwiseConv2d,
     "FullyConnected": BufferFullyConnected,
+    "Pooling": BufferPooling,
 }
 BUFFER_OPS_OF_GPU: dict[str, OpMaker] = {
     "Conv2D": GpuBufferConv2D,
