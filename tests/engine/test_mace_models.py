@@ -7,8 +7,10 @@ import onnxruntime
 import pytest
 from cpu_harness import AUTO, NCHW, NHWC, ArgumentValue, Values, argument, close, noise, to_nchw
 from engine_harness import SAMPLES, LogReader
+from engine_models import make_gpu
 
 from droidmace.engine.cpu_net import CpuNet
+from droidmace.engine.gpu_net import GpuNet
 from droidmace.engine.model import Model, load_model
 from droidmace.formats.netdef import InputOutputInfo, NetDef, OperatorDef, parse_model
 
@@ -33,6 +35,21 @@ def test_model_made_by_maces_converter(name: str, tolerance: float, log_reader: 
     (expected,) = session.run(None, {"x": x})
     (y,) = CpuNet(_converted(name), log_reader.log).run({"x": x.transpose(0, 2, 3, 1)}).values()
     close(to_nchw(y) if expected.ndim == 4 else y, expected, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", ["cnn", "blocks", "attention"])
+def test_the_gpu_agrees(
+    name: str, opencl_devices: dict[str, object], log_reader: LogReader
+) -> None:
+    """Ops that the GPU has not fall back to the CPU. One driver: the kernels by themselves are
+    held against numpy on both."""
+    made = _converted(name)
+    x = noise(6, *made.net.input_infos[0].dims)
+    (on_gpu,) = (
+        GpuNet(made, make_gpu(opencl_devices["intel"], log_reader.log)).run({"x": x}).values()
+    )
+    (on_cpu,) = CpuNet(made, log_reader.log).run({"x": x}).values()
+    close(on_gpu, on_cpu, atol=1e-5 if name != "attention" else 2e-2)
 
 
 def _op(
