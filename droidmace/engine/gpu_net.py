@@ -2,26 +2,29 @@
 
 Source of the order of things: ``mace/flows/opencl/opencl_ref_flow.cc`` and
 ``mace/core/net/serial_net.cc``. Weight transforms run when the net is made; the ops' own programs
-are built the first time it runs.
+are built the first time it runs. Ops that only the CPU has run there, between commands: those do
+wait for what they read.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyopencl as cl
 
-from droidmace.engine.attributes import OUT_OF_RESOURCES, Shape, nhwc, unsupported
+from droidmace.engine.attributes import OUT_OF_RESOURCES, Shape, unsupported
+from droidmace.engine.cpu.base import Array as Values
 from droidmace.engine.fusion import fuse_residuals
+from droidmace.engine.gpu_plan import GpuPlan, GpuStep, Step, too_large
+from droidmace.engine.host_steps import HostStep
 from droidmace.engine.macelog import format_vector
-from droidmace.engine.memory import lifetimes_of, plan_memory
 from droidmace.engine.model import Model, check_graph
 from droidmace.engine.net import Array, Net, OpTiming, log_range, timing_of
 from droidmace.engine.opencl.launches import LaunchList
-from droidmace.engine.opencl.runtime import Dispatch, Gpu
+from droidmace.engine.opencl.runtime import Gpu
 from droidmace.engine.opencl.tensor import (
     BufferMemory,
     ImageMemory,
@@ -30,26 +33,13 @@ from droidmace.engine.opencl.tensor import (
     Weights,
     allocate_buffer,
     bind_download,
-    bind_upload,
     float32_buffer_bytes,
 )
-from droidmace.engine.ops.base import GpuOp, NetContext
+from droidmace.engine.ops.base import GpuOp, NetContext, not_on_gpu
 from droidmace.engine.ops.registry import find_op, takes_residual
+from droidmace.engine.placement import place_ops
 from droidmace.errors import EngineError
-from droidmace.formats.netdef import MemoryType, OperatorDef
-
-
-@dataclass(eq=False)
-class _Step:
-    """A command or a few under one op's name; the kernels are bound when it first runs."""
-
-    name: str
-    type: str
-    output: Tensor
-    op: OperatorDef | None
-    filter_shape: Shape
-    build: Callable[[], list[Dispatch]]
-    dispatches: list[Dispatch] | None = None
+from droidmace.formats.netdef import DataType, MemoryType, OperatorDef
 
 
 class GpuNet(Net):
@@ -61,21 +51,29 @@ class GpuNet(Net):
         check_graph(model)
         self._log_ranges = log_ranges
         self._gpu = gpu
-        self._constants = model.constants
+        self._model = model
         self._memory_type = model.net.int_arg("opencl_mem_type", int(MemoryType.GPU_IMAGE))
         self._memory = _memory_of(model, gpu, self._memory_type)
-        weights = Weights(self._memory, model.constants)
-        context = NetContext(gpu, weights, model.net, self._memory)
-        ops = fuse_residuals(model.net, lambda op: takes_residual(op, self._memory))
-        self._ops = [_make_op(op, context) for op in ops]
+        self._ops = fuse_residuals(model.net, lambda op: takes_residual(op, self._memory))
+        self._integers = [
+            info.name for info in model.net.input_infos if info.data_type == DataType.DT_INT32
+        ]
         self._output_names = [info.name for info in model.net.output_infos]
+        self._forget_ops()
         self._input_shapes: dict[str, Shape] = {}
-        self._steps: list[_Step] = []
-        self._launches: LaunchList | None = None
+        self._known: dict[str, Values] = {}
+        self._steps: list[Step] = []
+        self._prepared: list[LaunchList | HostStep] | None = None
         self._input_buffers: dict[str, cl.Buffer] = {}
         self._output_buffers: dict[str, tuple[cl.Buffer, Shape]] = {}
         self._plan({info.name: tuple(info.dims) for info in model.net.input_infos})
-        weights.finish()
+
+    def _forget_ops(self) -> None:
+        """Begin with the model's own constants, nothing of which is on the device."""
+        self._constants: dict[str, Values] = dict(self._model.constants)
+        self._weights = Weights(self._memory, self._constants)
+        context = NetContext(self._gpu, self._weights, self._model.net, self._memory)
+        self._gpu_op = functools.cache(functools.partial(_make_op, context=context))
 
     def run(
         self, inputs: Mapping[str, Array], timings: list[OpTiming] | None = None
@@ -84,36 +82,92 @@ class GpuNet(Net):
         shapes = {name: value.shape for name, value in inputs.items()}
         if shapes != self._input_shapes:
             self._plan_again(shapes)
-        for name, value in inputs.items():
-            self._gpu.upload(self._input_buffers[name], value)
-        ran = []
-        if self._launches is not None and timings is None:
-            self._gpu.enqueue(self._launches)
+        values = self._host_values(inputs)
+        for name, buffer in self._input_buffers.items():
+            self._gpu.upload(buffer, inputs[name])
+        if self._prepared is not None and timings is None:
+            self._run_prepared(self._prepared, values)
         else:
-            ran = [(step, self._run_step(step)) for step in self._steps]
-        outputs = {
-            name: np.empty(shape, np.float32) for name, (_, shape) in self._output_buffers.items()
-        }
-        for name, value in outputs.items():
-            self._gpu.download(value, self._output_buffers[name][0])
+            self._run_steps(values, timings)
+        outputs: dict[str, Array] = {}
+        for name in self._output_names:
+            if name in self._output_buffers:
+                buffer, shape = self._output_buffers[name]
+                outputs[name] = np.empty(shape, np.float32)
+                self._gpu.download(outputs[name], buffer)
+            else:
+                outputs[name] = np.ascontiguousarray(values[name], np.float32)
         self._gpu.finish()
         self._gpu.programs.save()
-        if self._launches is None and not self._log_ranges:
-            self._launches = self._gpu.prepare(
-                dispatch for step in self._steps for dispatch in step.dispatches or ()
-            )
-        if timings is not None:
-            timings += [_timing(step, events) for step, events in ran if events]
+        if self._prepared is None and not self._log_ranges:
+            self._prepared = self._prepare_launches()
         return outputs
 
     def prepare(self) -> None:
         """See :class:`Net`."""
         for step in self._steps:
-            if step.dispatches is None:
+            if isinstance(step, GpuStep) and step.dispatches is None:
                 step.dispatches = step.build()
         self._gpu.programs.save()
 
-    def _run_step(self, step: _Step) -> list[cl.Event]:
+    def _host_values(self, inputs: Mapping[str, Array]) -> dict[str, Values]:
+        """What the host holds when a run begins."""
+        values: dict[str, Values] = {**self._known, **inputs}
+        for name in self._integers:
+            values[name] = values[name].astype(np.int32)
+        return values
+
+    def _run_prepared(
+        self, prepared: Sequence[LaunchList | HostStep], values: dict[str, Values]
+    ) -> None:
+        for part in prepared:
+            if isinstance(part, LaunchList):
+                self._gpu.enqueue(part)
+            else:
+                part.run(self._gpu, values)
+
+    def _run_steps(self, values: dict[str, Values], timings: list[OpTiming] | None) -> None:
+        ran: list[tuple[Step, list[cl.Event]]] = []
+        for step in self._steps:
+            if isinstance(step, GpuStep):
+                ran.append((step, self._run_step(step)))
+            else:
+                step.run(self._gpu, values)
+                ran.append((step, []))
+        if timings is None:
+            return
+        self._gpu.finish()
+        now_us = 0
+        for step, events in ran:
+            if isinstance(step, HostStep):
+                timing = step.timing(now_us)
+            else:
+                timing = _timing(step, events) if events else None
+            if timing is not None:
+                timings.append(timing)
+                now_us = timing.end_us
+
+    def _prepare_launches(self) -> list[LaunchList | HostStep] | None:
+        """All steps, with the commands between two things the host does as one list."""
+        prepared: list[LaunchList | HostStep] = []
+        for on_host, steps in itertools.groupby(
+            self._steps, key=lambda step: isinstance(step, HostStep)
+        ):
+            if on_host:
+                prepared += [step for step in steps if isinstance(step, HostStep)]
+                continue
+            launches = self._gpu.prepare(
+                dispatch
+                for step in steps
+                if isinstance(step, GpuStep)
+                for dispatch in step.dispatches or ()
+            )
+            if launches is None:
+                return None
+            prepared.append(launches)
+        return prepared
+
+    def _run_step(self, step: GpuStep) -> list[cl.Event]:
         if step.dispatches is None:
             step.dispatches = step.build()
         events = [event for dispatch in step.dispatches for event in self._gpu.run(dispatch)]
@@ -122,10 +176,11 @@ class GpuNet(Net):
             log.vlog(
                 3,
                 "core/net/serial_net.cc:182",
-                f"Operator {step.name} has shape: {format_vector(step.output.shape)}",
+                f"Operator {step.name} has shape: {format_vector(step.outputs[0].shape)}",
             )
         if self._log_ranges and step.op is not None:
-            log_range(log, step.op.outputs[0], self._fetch(step.output))
+            for name, tensor in zip(step.op.outputs, step.outputs, strict=True):
+                log_range(log, name, self._fetch(tensor))
         return events
 
     def _fetch(self, tensor: Tensor) -> Array:
@@ -149,94 +204,30 @@ class GpuNet(Net):
     def _plan(self, input_shapes: Mapping[str, Shape]) -> None:
         """Infer shapes, allocate memory and lay out the steps for inputs of these shapes."""
         for name, shape in input_shapes.items():
-            if min(nhwc(shape)) < 1 or not shape:
+            if min(shape, default=0) < 1:
                 raise EngineError(f"Invalid Arguments: input {name!r} has the shape {list(shape)}")
-        shapes = dict(input_shapes)
-        aliases: dict[str, str] = {}
-        scratch: dict[int, list[str]] = {}
-        # made-up names are longer than any of the model's, so they are none of them
-        longest = max(map(len, (*input_shapes, *(name for op in self._ops for name in op.outputs))))
-        for index, op in enumerate(self._ops):
-            shapes.update(zip(op.outputs, op.output_shapes(shapes), strict=True))
-            if op.is_alias:
-                aliases[op.outputs[0]] = op.inputs[0]
-            scratch[index] = [f"{index:0{longest}}:{i}" for i in range(len(op.scratch_shapes()))]
-            shapes.update(zip(scratch[index], op.scratch_shapes(), strict=True))
-        steps: list[tuple[tuple[str, ...], tuple[str, ...]]] = [((), tuple(input_shapes))]
-        steps += [
-            ((*op.inputs, *scratch[index]), tuple(op.outputs)) for index, op in enumerate(self._ops)
-        ]
-        sizes = {name: self._memory.activation_size(shape) for name, shape in shapes.items()}
-        plan = plan_memory(lifetimes_of(steps, sizes, aliases, self._output_names))
-        memories = [self._memory.allocate(size) for size in plan.sizes]
-
-        def tensor(name: str) -> Tensor:
-            owner = name
-            while owner in aliases:
-                owner = aliases[owner]
-            return self._memory.activation(shapes[name], memories[plan.slots[owner]])
-
+        if self._known:
+            self._forget_ops()  # they were made for what other shapes told
+        placement = place_ops(
+            self._ops, input_shapes, self._constants, self._gpu_op, integers=self._integers
+        )
+        plan = GpuPlan(
+            self._gpu,
+            self._memory,
+            self._memory_type,
+            placement,
+            self._constants,
+            inputs=list(input_shapes),
+            outputs=self._output_names,
+            log_ranges=self._log_ranges,
+        )
         self._input_shapes = dict(input_shapes)
-        self._launches = None
-        self._steps = self._upload_steps(tensor)
-        for index, op in enumerate(self._ops):
-            sources = [tensor(name) for name in (*op.inputs, *scratch[index])]
-            targets = [tensor(name) for name in op.outputs]
-            build = functools.partial(op.bind, sources, targets)
-            self._steps.append(
-                _Step(
-                    op.op.name,
-                    op.op.type,
-                    targets[0],
-                    op.op,
-                    self._filter_shape(op.op),
-                    build,
-                )
-            )
-        self._steps += self._download_steps(tensor)
-
-    def _filter_shape(self, op: OperatorDef) -> Shape:
-        """The filter's OIHW shape, for the statistics."""
-        name = op.inputs[1] if len(op.inputs) > 1 else ""
-        return self._constants[name].shape if name in self._constants else ()
-
-    def _upload_steps(self, tensor: Callable[[str], Tensor]) -> list[_Step]:
-        self._input_buffers = {}
-        steps = []
-        for name, shape in self._input_shapes.items():
-            buffer = allocate_buffer(self._gpu, float32_buffer_bytes(shape))
-            self._input_buffers[name] = buffer
-            target = tensor(name)
-            steps.append(
-                _Step(
-                    f"mace_node_{name}_mem_type_{self._memory_type}",
-                    "BufferTransform",
-                    target,
-                    None,
-                    (),
-                    _single(functools.partial(bind_upload, self._gpu, buffer, target)),
-                )
-            )
-        return steps
-
-    def _download_steps(self, tensor: Callable[[str], Tensor]) -> list[_Step]:
-        self._output_buffers = {}
-        steps = []
-        for name in self._output_names:
-            source = tensor(name)
-            buffer = allocate_buffer(self._gpu, float32_buffer_bytes(source.shape))
-            self._output_buffers[name] = (buffer, source.shape)
-            steps.append(
-                _Step(
-                    f"mace_node_{name}",
-                    "BufferTransform",
-                    source,
-                    None,
-                    (),
-                    _single(functools.partial(bind_download, self._gpu, source, buffer)),
-                )
-            )
-        return steps
+        self._input_buffers = plan.input_buffers
+        self._output_buffers = plan.output_buffers
+        self._known = placement.known
+        self._prepared = None
+        self._steps = plan.steps
+        self._weights.finish()
 
 
 def _memory_of(model: Model, gpu: Gpu, memory_type: int) -> TensorMemory:
@@ -247,25 +238,28 @@ def _memory_of(model: Model, gpu: Gpu, memory_type: int) -> TensorMemory:
     raise EngineError(f"Unsupported: opencl_mem_type {memory_type}")
 
 
-def _single(build: Callable[[], Dispatch]) -> Callable[[], list[Dispatch]]:
-    return lambda: [build()]
-
-
 def _make_op(op: OperatorDef, context: NetContext) -> GpuOp:
     kind = find_op(op.type, context.memory)
     if kind is None:
-        raise unsupported(op, "no such op in this engine")
+        raise not_on_gpu(op, "no such op in this engine")
     try:
         return kind(op, context)
     except IndexError as exc:
         raise unsupported(op, f"{len(op.inputs)} inputs are too few") from exc
+    except EngineError as exc:
+        if exc.message != OUT_OF_RESOURCES:
+            raise
+        raise too_large(context.gpu, exc, op) from exc
 
 
-def _timing(step: _Step, events: Sequence[cl.Event]) -> OpTiming:
+def _timing(step: GpuStep, events: Sequence[cl.Event]) -> OpTiming:
     """Start of the first command, and the time of all of them, in whole microseconds as MACE."""
     start_us = events[0].profile.start // 1000
     busy_us = sum(event.profile.end // 1000 - event.profile.start // 1000 for event in events)
     end_us = start_us + busy_us
+    first, *others = (tensor.shape for tensor in step.outputs)
     if step.op is None:
-        return OpTiming(step.name, step.type, start_us, end_us, step.output.shape)
-    return timing_of(step.op, start_us, end_us, step.output.shape, step.filter_shape)
+        return OpTiming(step.name, step.type, start_us, end_us, first)
+    return timing_of(
+        step.op, start_us, end_us, first, step.filter_shape, other_shapes=tuple(others)
+    )

@@ -47,6 +47,7 @@ class Device:
     cache_bytes: int
     compute_units: int
     max_image_size: tuple[int, int]
+    max_allocation_bytes: int
     channel_alignment: int
     is_cpu: bool
 
@@ -96,6 +97,7 @@ def open_device(
         cache_bytes=device.global_mem_cache_size,
         compute_units=device.max_compute_units,
         max_image_size=(device.image2d_max_width, device.image2d_max_height),
+        max_allocation_bytes=device.max_mem_alloc_size,
         channel_alignment=_CPU_ALIGNMENT if is_cpu else _GPU_ALIGNMENT,
         is_cpu=is_cpu,
     )

@@ -92,6 +92,10 @@ class TensorMemory(ABC):
         """What an activation of that shape needs."""
 
     @abstractmethod
+    def bytes_of(self, size: Size) -> int:
+        """How much memory that is."""
+
+    @abstractmethod
     def allocate(self, size: Size) -> cl.Image | cl.Buffer:
         """New memory. Raises ``EngineError``, with the reason on the log."""
 
@@ -116,6 +120,10 @@ class ImageMemory(TensorMemory):
     def activation_size(self, shape: Shape) -> Size:
         """See :class:`TensorMemory`."""
         return transform_gws(shape)
+
+    def bytes_of(self, size: Size) -> int:
+        """See :class:`TensorMemory`."""
+        return size[0] * size[1] * 4 * (2 if self.half else 4)
 
     def allocate(self, size: Size) -> cl.Image:
         """See :class:`TensorMemory`."""
@@ -147,9 +155,13 @@ class BufferMemory(TensorMemory):
         batch, height, width, _ = nhwc(shape)
         return (batch * height * width * self._stride(shape), 1)
 
+    def bytes_of(self, size: Size) -> int:
+        """See :class:`TensorMemory`."""
+        return size[0] * size[1] * self._element_bytes
+
     def allocate(self, size: Size) -> cl.Buffer:
         """See :class:`TensorMemory`."""
-        return allocate_buffer(self.gpu, size[0] * size[1] * self._element_bytes)
+        return allocate_buffer(self.gpu, self.bytes_of(size))
 
     def activation(self, shape: Shape, memory: cl.Image | cl.Buffer) -> Tensor:
         """See :class:`TensorMemory`."""
@@ -181,6 +193,8 @@ def allocate_image(gpu: Gpu, size: Size, *, half: bool) -> cl.Image:
             f"{_IMAGE_ALLOCATOR}:54", f"The allowable OpenCL image size is: {limit[0]}x{limit[1]}"
         )
         raise error
+    if size[0] * size[1] * (8 if half else 16) > gpu.device.max_allocation_bytes:
+        raise _beyond_limit(gpu, f"{_IMAGE_ALLOCATOR}:48", what)
     kind = cl.channel_type.HALF_FLOAT if half else cl.channel_type.FLOAT
     try:
         return cl.create_image(
@@ -196,11 +210,21 @@ def allocate_image(gpu: Gpu, size: Size, *, half: bool) -> cl.Image:
 def allocate_buffer(gpu: Gpu, size_bytes: int) -> cl.Buffer:
     """A new buffer. Raises ``EngineError``, with the reason on the log."""
     gpu.risk_failure()
+    what = f"Buffer with {size_bytes} bytes"
+    if size_bytes > gpu.device.max_allocation_bytes:
+        raise _beyond_limit(gpu, f"{_BUFFER_ALLOCATOR}:48", what)
     try:
         return cl.Buffer(gpu.device.context, cl.mem_flags.READ_WRITE, size_bytes)
     except cl.Error as exc:
-        what = f"Buffer with {size_bytes} bytes"
         raise _not_allocated(gpu, f"{_BUFFER_ALLOCATOR}:48", what, describe_error(exc)) from exc
+
+
+def _beyond_limit(gpu: Gpu, where: str, what: str) -> EngineError:
+    error = _not_allocated(gpu, where, what, "CL_OUT_OF_RESOURCES")
+    gpu.log.warning(
+        where, f"The largest OpenCL allocation is: {gpu.device.max_allocation_bytes} bytes"
+    )
+    return error
 
 
 def _not_allocated(gpu: Gpu, where: str, what: str, reason: str) -> EngineError:

@@ -17,6 +17,8 @@ from droidmace.engine.ops.base import (
 )
 from droidmace.formats.netdef import OperatorDef
 
+_COMPARISONS = (10, 15)  # EQUAL and NOT_EQUAL make whole numbers
+
 
 class Activation(SingleOutputOp):
     """An activation on its own."""
@@ -62,7 +64,8 @@ class Eltwise(SingleOutputOp):
         super().__init__(op, context)
         kind = op.int_arg("type", -1)
         if kind not in list(EltwiseType):
-            raise not_on_gpu(op, f"eltwise type {kind}")
+            refuse = not_on_gpu if kind in _COMPARISONS else unsupported
+            raise refuse(op, f"eltwise type {kind}")
         self.kind = EltwiseType(kind)
         self.coefficients = op.floats_arg("coeff")
         needed = (2,) if self.kind is EltwiseType.CLIP else (0, 2)
@@ -76,7 +79,10 @@ class Eltwise(SingleOutputOp):
         ranks = {len(shapes[name]) for name in self.inputs}
         for name in self.op.inputs:
             if name in self.context.weights:
-                ranks.add(len(self.context.weights.array(name).shape))
+                values = self.context.weights.array(name)
+                if values.dtype.kind != "f":
+                    raise not_on_gpu(self.op, f"{name!r} holds whole numbers")
+                ranks.add(values.ndim)
         if not (ranks <= {0, 1, 4} or ranks <= {0, 1, 2}):
             raise not_on_gpu(self.op, f"inputs of {sorted(ranks)} axes")
         (shape,) = self.inferred_shapes(shapes)
