@@ -147,13 +147,14 @@ class Conversion:
 
     def arrange(self, node: Node, value: Value, layout: Layout) -> Value:
         """``value`` as ``layout`` wants it: as it is, by a Reshape, by a Transpose, or both."""
-        if value.groups == layout.groups:
-            return value
         wanted = layout.order
         sizes = tuple(layout.sizes[axis] for axis in wanted)
+        own_sizes = tuple(value.size(axis) for axis in value.order)
+        if value.groups == layout.groups and own_sizes == sizes:
+            return value
         if value.in_order and wanted == tuple(sorted(wanted)):
             return self._reshape(node, value, layout)
-        if tuple(value.size(axis) for axis in value.order) == sizes:
+        if own_sizes == sizes:
             return self._transpose(node, value, layout)
         ordered = tuple(sorted(wanted))
         if wanted != ordered:

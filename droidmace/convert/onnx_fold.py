@@ -49,16 +49,20 @@ def fold(onnx: ModuleType, model: ModelProto) -> ModelProto:
 
     Raises what ``onnx.shape_inference`` raises.
     """
+    constants: dict[str, NDArray[Any]] = {}
     while True:
         model = onnx.shape_inference.infer_shapes(
             model, check_type=True, strict_mode=True, data_prop=True
         )
-        if not _fold_once(onnx, model):
+        if not _fold_once(onnx, model, constants):
             return model
 
 
-def _fold_once(onnx: ModuleType, model: ModelProto) -> bool:
-    """Replace the nodes that can be evaluated; whether there were any."""
+def _fold_once(onnx: ModuleType, model: ModelProto, constants: dict[str, NDArray[Any]]) -> bool:
+    """Replace the nodes that can be evaluated; whether there were any.
+
+    ``constants`` are those that are known already, and grow.
+    """
     graph = model.graph
     shapes = {
         value.name: shape
@@ -66,14 +70,14 @@ def _fold_once(onnx: ModuleType, model: ModelProto) -> bool:
         if (shape := _static_shape(value)) is not None
     }
     outputs = {value.name for value in graph.output}
-    constants: dict[str, NDArray[Any]] = {}
     protos = {tensor.name: tensor for tensor in graph.initializer}
     kept: list[NodeProto] = []
     folded = False
     for node in graph.node:
         if node.op_type == "Constant":
             kept.append(node)
-            constants.update(_evaluated(onnx, model, node, {}) or {})
+            if node.output[0] not in constants:
+                constants.update(_evaluated(onnx, model, node, {}) or {})
             continue
         inputs = {name: _value(onnx, name, constants, protos) for name in node.input if name}
         results = None

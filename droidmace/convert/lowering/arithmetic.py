@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,19 @@ BINARY = {
 }
 UNARY = {"Abs": EltwiseType.ABS, "Neg": EltwiseType.NEG, "Sign": EltwiseType.SIGN}
 POWERS = {"Sqrt": 0.5, "Reciprocal": -1.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """A constant operand, by the name under which it is stored."""
+
+    name: str
+    values: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, state: Conversion, node: Node, index: int) -> Constant:
+        """Input ``index`` of ``node``."""
+        return cls(node.input(index), state.constant(node, index))
 
 
 def scalar_arguments(
@@ -80,61 +94,61 @@ def binary(state: Conversion, node: Node) -> None:
     if count == 1:
         state.settle(node, state.value(node))
         return
-    operands: list[Value | NDArray[np.float32]] = [
-        state.value(node, i) if state.is_computed(node, i) else state.constant(node, i)
+    operands: list[Value | Constant] = [
+        state.value(node, i) if state.is_computed(node, i) else Constant.of(state, node, i)
         for i in range(count)
     ]
     left = operands[0]
     for number, right in enumerate(operands[1:], start=2):
-        if isinstance(left, Value) or isinstance(right, Value):
+        if isinstance(left, Constant) and isinstance(right, Constant):
+            left = _of_constants(eltwise, left, right)
+        else:
             last = number == count and node.op_type != "Mean"
             left = combine(state, node, eltwise, left, right, last=last)
-        else:
-            left = _of_constants(eltwise, left, right)
-    if not isinstance(left, Value):
+    if isinstance(left, Constant):
         raise node.refuse("all of its inputs are constants")
     if node.op_type == "Mean":
         arguments = scalar_arguments(EltwiseType.PROD, 1 / count)
         state.emit(node, "Eltwise", (left.tensor,), left.shape, left.groups, arguments)
 
 
-def _of_constants(
-    eltwise: EltwiseType, left: NDArray[np.float32], right: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def _of_constants(eltwise: EltwiseType, left: Constant, right: Constant) -> Constant:
     operation = {
         EltwiseType.SUM: np.add,
         EltwiseType.MIN: np.minimum,
         EltwiseType.MAX: np.maximum,
     }[eltwise]
-    return np.asarray(operation(left, right), np.float32)
+    values = operation(left.values, right.values)
+    return Constant(f"{left.name}_{right.name}", np.asarray(values, np.float32))
 
 
 def combine(
     state: Conversion,
     node: Node,
     eltwise: EltwiseType,
-    left: Value | NDArray[np.float32],
-    right: Value | NDArray[np.float32],
+    left: Value | Constant,
+    right: Value | Constant,
     *,
     last: bool,
 ) -> Value:
-    """One Eltwise; the ``last`` is ``node``'s result."""
+    """One Eltwise of two, at most one of them a constant; the ``last`` is ``node``'s result."""
     arguments: dict[str, ArgumentValue] = {"type": int(eltwise), "has_data_format": 1}
     if isinstance(left, Value) and isinstance(right, Value):
-        base, both = _of_tensors(state, node, left, right)
-        inputs: tuple[str, ...] = both
+        base, left_tensor, right_tensor = _of_tensors(state, node, left, right)
+        inputs: tuple[str, ...] = (left_tensor, right_tensor)
     else:
-        index = 0 if isinstance(right, Value) else 1
-        base = right if isinstance(right, Value) else left  # type: ignore[assignment]
-        array = left if isinstance(right, Value) else right
-        array = np.asarray(array, np.float32)
-        base = _widened(state, node, base, array.shape)
-        if array.size == 1:
-            arguments = scalar_arguments(eltwise, float(array.reshape(-1)[0]), index)
+        index, constant = (0, left) if isinstance(left, Constant) else (1, right)
+        source = right if index == 0 else left
+        if not isinstance(source, Value) or not isinstance(constant, Constant):
+            raise node.refuse("all of its inputs are constants")
+        base = _widened(state, node, source, constant.values.shape)
+        if constant.values.size == 1:
+            number = float(constant.values.reshape(-1)[0])
+            arguments = scalar_arguments(eltwise, number, index)
             inputs = (base.tensor,)
         else:
-            constant = _constant_operand(state, node, node.input(index), base, array)
-            inputs = (constant, base.tensor) if index == 0 else (base.tensor, constant)
+            name = _constant_operand(state, node, base, constant)
+            inputs = (name, base.tensor) if index == 0 else (base.tensor, name)
     if last:
         state.emit(node, "Eltwise", inputs, base.shape, base.groups, arguments)
         return state.values[node.output]
@@ -152,9 +166,7 @@ def _widened(state: Conversion, node: Node, base: Value, constant: Shape) -> Val
     return widened
 
 
-def _of_tensors(
-    state: Conversion, node: Node, left: Value, right: Value
-) -> tuple[Value, tuple[str, str]]:
+def _of_tensors(state: Conversion, node: Node, left: Value, right: Value) -> tuple[Value, str, str]:
     """The operand that has the result's shape, and both operands' tensors, side by side."""
     shape = tuple(np.broadcast_shapes(left.onnx_shape, right.onnx_shape))
     rank = len(shape)
@@ -173,7 +185,7 @@ def _of_tensors(
         other = expand(state, node, other, shape)
         other = state.arrange(node, other, Layout.of(base))
     ordered = (base, other) if first == 0 else (other, base)
-    return base, (ordered[0].tensor, ordered[1].tensor)
+    return base, ordered[0].tensor, ordered[1].tensor
 
 
 def _beside(state: Conversion, node: Node, base: Value, other: Value) -> Value:
@@ -235,15 +247,13 @@ def tile(state: Conversion, node: Node, value: Value, layout: Layout) -> Value:
     return Value(tensor, shape, layout.groups)
 
 
-def _constant_operand(
-    state: Conversion, node: Node, name: str, base: Value, array: NDArray[np.float32]
-) -> str:
+def _constant_operand(state: Conversion, node: Node, base: Value, constant: Constant) -> str:
     """A constant as MACE's Eltwise takes it beside ``base``.
 
     One value per channel, which both runtimes take as a vector; or every value, in the order that
     the runtime has: MACE does not turn constants round.
     """
-    rank = len(base.groups)
+    rank, array, name = len(base.groups), constant.values, constant.name
     aligned = array.reshape((1,) * (rank - array.ndim) + array.shape)
     # Each ONNX axis into the MACE axes that it consists of, then those into (n, c, h, w).
     split: list[int] = []

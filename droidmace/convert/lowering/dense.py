@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from droidmace.convert.conversion import Conversion
 from droidmace.convert.graph import Node
 from droidmace.convert.layout import C, H, Layout, N, Value, W
-from droidmace.convert.lowering.arithmetic import combine, scalar_arguments
+from droidmace.convert.lowering.arithmetic import Constant, combine, scalar_arguments
 from droidmace.convert.lowering.registry import converts
 from droidmace.convert.mace_ops import ArgumentValue, EltwiseType
 
@@ -171,7 +171,7 @@ def _computed_gemm(state: Conversion, node: Node) -> None:
             state.emit(node, "Eltwise", (result.tensor,), shape, result.groups, arguments)
             return
         tensor = state.step(node, "scaled", "Eltwise", (result.tensor,), shape, arguments)
-        result = result.__class__(tensor, shape, result.groups)
+        result = Value(tensor, shape, result.groups)
     if state.is_computed(node, 2):
         raise node.refuse("its bias is computed", hint="add it with an Add node")
     combine(
@@ -179,7 +179,7 @@ def _computed_gemm(state: Conversion, node: Node) -> None:
         node,
         EltwiseType.SUM,
         result,
-        state.constant(node, 2) * np.float32(beta),
+        Constant(node.input(2), state.constant(node, 2) * np.float32(beta)),
         last=True,
     )
 

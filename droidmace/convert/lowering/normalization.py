@@ -7,7 +7,7 @@ import numpy as np
 from droidmace.convert.conversion import Conversion
 from droidmace.convert.graph import Node
 from droidmace.convert.layout import C, H, N, Value, W
-from droidmace.convert.lowering.arithmetic import combine, scalar_arguments
+from droidmace.convert.lowering.arithmetic import Constant, combine, scalar_arguments
 from droidmace.convert.lowering.reduction import reduced
 from droidmace.convert.lowering.registry import converts
 from droidmace.convert.mace_ops import ArgumentValue, EltwiseType, ReduceType
@@ -111,7 +111,7 @@ def layer_norm(state: Conversion, node: Node) -> None:
         state, node, "guarded", EltwiseType.SUM, variance, node.number("epsilon", 1e-5)
     )
     root = _scalar(state, node, "root", EltwiseType.POW, guarded, 0.5)
-    scaled = [state.constant(node, index) for index in (1, 2) if node.input(index)]
+    scaled = [Constant.of(state, node, index) for index in (1, 2) if node.input(index)]
     value = combine(state, node, EltwiseType.DIV, centred, root, last=not scaled)
     for number, constant in enumerate(scaled, start=1):
         kind = EltwiseType.PROD if number == 1 else EltwiseType.SUM

@@ -13,6 +13,7 @@ from droidmace.convert.passes.patterns import (
     fold_pads,
 )
 from droidmace.convert.passes.pruning import drop_identities, drop_unreachable, lift_constants
+from droidmace.convert.passes.slices import join_slices
 from droidmace.convert.passes.weights import fold_affine, matmul_to_gemm
 
 __all__ = ["simplify"]
@@ -27,6 +28,7 @@ _PASSES = (
     find_hard_sigmoids,
     find_hard_swishes,
     find_channel_shuffles,
+    join_slices,
     drop_unreachable,
 )
 
