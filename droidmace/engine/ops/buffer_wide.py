@@ -22,8 +22,8 @@ from droidmace.formats.netdef import OperatorDef
 
 LANES = 16
 """Channels in one vector of the kernels."""
-MOST_ITEMS = 8
-"""Work-items in the largest work-group that a tuning run tries."""
+_GROUP_SIZES = (1, 4, 16)
+"""What a tuning run tries. Few: they differ little, and PoCL compiles a kernel for each."""
 _BOUNDS = {"NOOP": (-np.inf, np.inf), "RELU": (0.0, np.inf)}
 
 
@@ -62,7 +62,8 @@ def bind_wide(
     dispatch = gpu.bind(
         program, name, options=options, arguments=arguments, key=key, gws=gws, rule=one_item
     )
-    dispatch.kwg_size = min(dispatch.kwg_size, MOST_ITEMS)
+    most = min(gws[0], dispatch.kwg_size)
+    dispatch.choices = [(size, 1, 1, 0) for size in _GROUP_SIZES if size <= most]
     return dispatch
 
 
