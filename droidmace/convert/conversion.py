@@ -14,6 +14,7 @@ from droidmace.convert.graph import Array, Graph, Node, Shape, fresh_name
 from droidmace.convert.layout import C, Groups, Layout, N, Value, nhwc
 from droidmace.convert.mace_ops import ArgumentValue, EltwiseType, OpDraft
 from droidmace.errors import ModelError
+from droidmace.formats.netdef import DataFormat
 
 NO_ARGUMENTS: Mapping[str, ArgumentValue] = {}
 INT32 = np.iinfo(np.int32)
@@ -311,9 +312,11 @@ class Conversion:
         layout = layout_or_none
         sizes = layout.sizes
         constant = self.new_constant(node, "shape", np.array(sizes, np.int32))
-        # A matrix is no image yet: only the CPU turns `dim` into its own order of axes.
         arguments: dict[str, ArgumentValue] = {"dim": nhwc(sizes)}
-        if not self.runs_on_gpu:
+        # A matrix is no image yet: only the CPU turns `dim` into its own order of axes.
+        if self.runs_on_gpu:
+            arguments["data_format"] = int(DataFormat.NHWC)
+        else:
             arguments["has_data_format"] = 1
         tensor = self.step(node, "reshaped", "Reshape", (name, constant), nhwc(sizes), arguments)
         self.values[name] = Value(tensor, nhwc(sizes), layout.groups)
@@ -340,6 +343,9 @@ class Conversion:
                 )
         if value.tensor == name:
             return
+        if name in self._writers:
+            # What the node wrote lay otherwise; the moved tensor takes its name.
+            self._rename(name, self.new_name(f"{name}_unmoved"))
         index = self._writers.get(value.tensor)
         if index is None or value.tensor in self.graph.outputs:
             # The tensor has a name already: a copy under this one.

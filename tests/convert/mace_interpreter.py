@@ -35,6 +35,7 @@ def run_model(
         values = raw if tensor.data_type is DataType.DT_INT32 else raw.astype(np.float64)
         tensors[tensor.name] = values.reshape(tensor.dims)
     for op in net.ops:
+        assert not set(op.outputs) & tensors.keys(), "a name has one meaning"
         results = run_op(net, op, [tensors[name] for name in op.inputs])
         for name, result, shape in zip(op.outputs, results, op.output_shapes, strict=True):
             assert result.shape == shape.dims, (op.name, op.type, result.shape, shape.dims)
@@ -284,6 +285,7 @@ def reshape(net: NetDef, op: OperatorDef, inputs: list[np.ndarray]) -> np.ndarra
     if x.ndim != 4:
         on_cpu = net.int_arg("runtime_type") == 0
         assert on_cpu == bool(op.int_arg("has_data_format")), "only the CPU turns the shape"
+        assert op.int_arg("data_format") == (1000 if on_cpu else 1)
         turned = [dims[axis] for axis in TO_NCHW]
         return x.reshape(turned).transpose(TO_NHWC) if on_cpu else x.reshape(dims)
     assert op.int_arg("has_data_format") == 1

@@ -75,10 +75,23 @@ def chain(*nodes: tuple[str, list[str], dict[str, object]], **kw: object) -> Cas
 
 UNARY = {
     name: one(name, positive=name in {"Sqrt", "Reciprocal"})
-    for name in (
-        "Abs Neg Sign Sqrt Reciprocal Exp Floor Relu LeakyRelu Elu Selu Sigmoid Tanh Softsign "
-        "HardSigmoid"
-    ).split()
+    for name in [
+        "Abs",
+        "Neg",
+        "Sign",
+        "Sqrt",
+        "Reciprocal",
+        "Exp",
+        "Floor",
+        "Relu",
+        "LeakyRelu",
+        "Elu",
+        "Selu",
+        "Sigmoid",
+        "Tanh",
+        "Softsign",
+        "HardSigmoid",
+    ]
 }
 ARITHMETIC = {
     **{f"{op} of tensors": two(op, X, X) for op in ("Add", "Sub", "Mul", "Max", "Min")},
