@@ -4,10 +4,11 @@
 //   HALF_STORAGE  tensors and constants are of 16-bit floats
 //   BOUNDED       the activation is a pair of bounds, either of which may be infinite
 //   RESIDUAL      the kernel takes a tensor to add before the activation
+//   ONE_MEMORY    all tensors lie in one memory object
 //
-// All scalars of a kernel come as one structure, global sizes first: a driver looks at every
-// argument each time a kernel is enqueued, and at batch 1 that takes as long as the kernel.
-// For the same reason a bias lies behind the filter, in the same buffer.
+// A driver looks at every argument each time a kernel is enqueued, and at batch 1 that takes as
+// long as the kernel. So all scalars come as one structure `s`, global sizes first; a bias lies
+// behind the filter; and tensors lie at offsets, in elements, in as few objects as may be.
 
 #ifdef HALF_STORAGE
 #define FETCH4(pointer) vloada_half4(0, (pointer))
@@ -17,14 +18,25 @@
 #define PUT4(value, pointer) (*(__global float4 *)(pointer) = (value))
 #endif
 
-#ifdef RESIDUAL
-#define GPU_RESIDUAL __global const ELEMENT *restrict residual,
-#define GPU_RESIDUAL_SIZES int residual_width, residual_stride;
-#define GPU_RESIDUAL_AT(pixel, block) \
-  FETCH4(residual + (pixel) * s.residual_stride + (block) * 4)
+#ifdef ONE_MEMORY
+#define GPU_MEMORY __global ELEMENT *memory,
+#define GPU_OBJECT(qualifier, name)
+#define GPU_START(name) (memory + s.name##_offset)
 #else
-#define GPU_RESIDUAL
-#define GPU_RESIDUAL_SIZES
+#define GPU_MEMORY
+#define GPU_OBJECT(qualifier, name) __global qualifier ELEMENT *restrict name##_memory,
+#define GPU_START(name) (name##_memory + s.name##_offset)
+#endif
+#define GPU_TENSOR(name) int name##_offset, name##_width, name##_stride;
+
+#ifdef RESIDUAL
+#define GPU_RESIDUAL_OBJECT GPU_OBJECT(const, residual)
+#define GPU_RESIDUAL_TENSOR GPU_TENSOR(residual)
+#define GPU_RESIDUAL_AT(pixel, block) \
+  FETCH4(GPU_START(residual) + (pixel) * s.residual_stride + (block) * 4)
+#else
+#define GPU_RESIDUAL_OBJECT
+#define GPU_RESIDUAL_TENSOR
 #define GPU_RESIDUAL_AT(pixel, block) (float4)(0)
 #endif
 

@@ -50,7 +50,7 @@
     const int pixel = first + (index);                                                  \
     PUT4(finish((sum) + bias + GPU_RESIDUAL_AT(pixel, block), s.max_limit,              \
                 s.coefficient),                                                         \
-         output + pixel * s.output_stride + block * 4);                                 \
+         GPU_START(output) + pixel * s.output_stride + block * 4);                      \
   }
 
 // All items add parts up, those with nothing to write too: a loop that only some items of a
@@ -77,9 +77,10 @@
 
 typedef struct {
   int gws0, gws1, gws2;
-  int input_width, input_stride;
-  GPU_RESIDUAL_SIZES
-  int output_width, output_stride;
+  GPU_TENSOR(input)
+  int filter_offset;
+  GPU_RESIDUAL_TENSOR
+  GPU_TENSOR(output)
   float max_limit, coefficient;
   int in_blocks, pixels;
 #ifndef buffer_gpu_conv_2d_1x1
@@ -93,15 +94,15 @@ typedef struct {
 
 #ifdef buffer_gpu_conv_2d_1x1
 // Stride 1 and no padding: output pixels are input pixels.
-__kernel void buffer_gpu_conv_2d_1x1(__global const ELEMENT *restrict input,
-                                     __global const ELEMENT *restrict filter,
-                                     GPU_RESIDUAL __global ELEMENT *restrict output,
-                                     const Scalars s) {
+__kernel void buffer_gpu_conv_2d_1x1(GPU_MEMORY GPU_OBJECT(const, input)
+                                     GPU_OBJECT(const, filter) GPU_RESIDUAL_OBJECT
+                                     GPU_OBJECT(, output) const Scalars s) {
+  __global const ELEMENT *input = GPU_START(input);
   BEGIN_PARTS
   const int row = s.gws0 * 4;
   __global const ELEMENT *rows[TILE];
   FOR_TILE rows[i] = input + min(first + i, s.pixels - 1) * s.input_stride;
-  filter += block * 4;
+  __global const ELEMENT *filter = GPU_START(filter) + block * 4;
   const float4 bias = FETCH4(filter + s.in_blocks * 4 * row);
 
   UNROLLED_TWICE for (int k = part; k < s.in_blocks; k += parts) {
@@ -115,15 +116,15 @@ __kernel void buffer_gpu_conv_2d_1x1(__global const ELEMENT *restrict input,
 
 #ifdef buffer_gpu_conv_2d
 // Anything else.
-__kernel void buffer_gpu_conv_2d(__global const ELEMENT *restrict input,
-                                 __global const ELEMENT *restrict filter,
-                                 GPU_RESIDUAL __global ELEMENT *restrict output,
-                                 const Scalars s) {
+__kernel void buffer_gpu_conv_2d(GPU_MEMORY GPU_OBJECT(const, input)
+                                 GPU_OBJECT(const, filter) GPU_RESIDUAL_OBJECT
+                                 GPU_OBJECT(, output) const Scalars s) {
+  __global const ELEMENT *input = GPU_START(input);
   BEGIN_PARTS
   const int row = s.gws0 * 4;
   // k counts the blocks of all taps
   const int count = s.kernel_h * s.kernel_w * s.in_blocks;
-  filter += block * 4;
+  __global const ELEMENT *filter = GPU_START(filter) + block * 4;
   const float4 bias = FETCH4(filter + count * 4 * row);
 
   // where the windows of the tile's pixels begin; pixels beyond the last repeat it

@@ -10,17 +10,17 @@
 
 typedef struct {
   int gws0, gws1, gws2;
-  int input_width, input_stride;
-  int output_width, output_stride;
+  GPU_TENSOR(input)
+  int filter_offset;
+  GPU_TENSOR(output)
   float max_limit, coefficient;
   int in_height, out_height;
   int pad_top, pad_left;
 } Scalars;
 
-__kernel void buffer_gpu_depthwise_conv2d(__global const ELEMENT *restrict input,
-                                          __global const ELEMENT *restrict filter,
-                                          __global ELEMENT *restrict output,
-                                          const Scalars s) {
+__kernel void buffer_gpu_depthwise_conv2d(GPU_MEMORY GPU_OBJECT(const, input)
+                                          GPU_OBJECT(const, filter)
+                                          GPU_OBJECT(, output) const Scalars s) {
   const int block = get_global_id(0);
   const int tile = get_global_id(1);
   const int row = get_global_id(2);
@@ -29,8 +29,10 @@ __kernel void buffer_gpu_depthwise_conv2d(__global const ELEMENT *restrict input
   const int left = w * STRIDE - s.pad_left;
   const int top = row % s.out_height * STRIDE - s.pad_top;
   const int taps_stride = s.gws0 * 4;
-  input += row / s.out_height * s.in_height * s.input_width * s.input_stride + block * 4;
-  filter += block * 4;
+  __global const ELEMENT *input =
+      GPU_START(input) + row / s.out_height * s.in_height * s.input_width * s.input_stride +
+      block * 4;
+  __global const ELEMENT *filter = GPU_START(filter) + block * 4;
 
   float4 sums[TILE];
   FOR_TILE sums[i] = FETCH4(filter + KERNEL_H * KERNEL_W * taps_stride);
@@ -50,7 +52,8 @@ __kernel void buffer_gpu_depthwise_conv2d(__global const ELEMENT *restrict input
       FOR_TILE sums[i] = mad(in[i * STRIDE + kw], weight, sums[i]);
     }
   }
-  output += (row * s.output_width + w) * s.output_stride + block * 4;
+  __global ELEMENT *output =
+      GPU_START(output) + (row * s.output_width + w) * s.output_stride + block * 4;
   FOR_TILE {
     if (w + i < s.output_width) {
       PUT4(finish(sums[i], s.max_limit, s.coefficient), output + i * s.output_stride);

@@ -8,14 +8,13 @@
 
 typedef struct {
   int gws0, gws1, gws2;
-  int input_width, input_stride;
-  int output_width, output_stride;
+  GPU_TENSOR(input)
+  GPU_TENSOR(output)
   int pixels;
   float scale;
 } Scalars;
 
-__kernel void buffer_gpu_reduce(__global const ELEMENT *restrict input,
-                                __global ELEMENT *restrict output,
+__kernel void buffer_gpu_reduce(GPU_MEMORY GPU_OBJECT(const, input) GPU_OBJECT(, output)
                                 const Scalars s) {
   __local float4 scratch[MOST_ITEMS];
   const int across = get_local_size(0) * get_local_size(1);
@@ -26,7 +25,8 @@ __kernel void buffer_gpu_reduce(__global const ELEMENT *restrict input,
   // every item of a group has to come to the barrier
   const int block = min((int)get_global_id(0), s.gws0 - 1);
   const int batch = min((int)get_global_id(1), s.gws1 - 1);
-  input += batch * s.pixels * s.input_stride + block * 4;
+  __global const ELEMENT *input =
+      GPU_START(input) + batch * s.pixels * s.input_stride + block * 4;
 
   float4 sum = (float4)(0);
   UNROLLED_TWICE for (int pixel = part; pixel < s.pixels; pixel += parts) {
@@ -38,5 +38,5 @@ __kernel void buffer_gpu_reduce(__global const ELEMENT *restrict input,
     sum = (float4)(0);
     for (int other = 0; other < parts; ++other) sum += scratch[other * across + item];
   }
-  if (exists && part == 0) PUT4(sum * s.scale, output + batch * s.output_stride + block * 4);
+  if (exists && part == 0) PUT4(sum * s.scale, GPU_START(output) + batch * s.output_stride + block * 4);
 }

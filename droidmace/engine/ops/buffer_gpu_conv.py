@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 import pyopencl as cl
 
 from droidmace.engine.attributes import PADDING_VALID, Shape, Window, nhwc, unsupported
 from droidmace.engine.fusion import has_residual
+from droidmace.engine.opencl.arena import place_of
 from droidmace.engine.opencl.local_size import Gws, Limits, Params, Rule, round_up
-from droidmace.engine.opencl.runtime import Dispatch
+from droidmace.engine.opencl.runtime import Dispatch, KernelArgument
 from droidmace.engine.opencl.tensor import HostArray, Tensor, blocks
 from droidmace.engine.ops.aggregate import FullyConnected
 from droidmace.engine.ops.base import GpuOp, shape_key
-from droidmace.engine.ops.buffer_conv import activation_options
+from droidmace.engine.ops.buffer_wide import activation_options
 from droidmace.engine.ops.conv import Conv2D, DepthwiseConv2d
 from droidmace.engine.ops.reduce import Reduce
 
@@ -121,6 +123,28 @@ def _power_of_2(value: int, *, up: bool = False) -> int:
     return int(1 << ((value - 1).bit_length() if up else value.bit_length() - 1))
 
 
+def placed(
+    op: GpuOp, source: Tensor, filters: Sequence[cl.Buffer], others: Sequence[Tensor]
+) -> tuple[tuple[str, ...], tuple[KernelArgument, ...]]:
+    """Build options and first arguments of a kernel: where its tensors lie.
+
+    In the order ``source``, ``filters`` (one or none), ``others``.
+    """
+    element_bytes = 2 if op.context.memory.half else 4
+    objects: list[cl.Buffer] = []
+    numbers: list[int] = []
+    for item in (source, *filters, *others):
+        buffer = item.memory if isinstance(item, Tensor) else item
+        chunk, offset_bytes = place_of(cast(cl.Buffer, buffer))
+        objects.append(chunk)
+        numbers.append(offset_bytes // element_bytes)
+        if isinstance(item, Tensor):
+            numbers += (nhwc(item.shape)[2], item.stride)
+    if len({chunk.int_ptr for chunk in objects}) == 1:
+        return (*source.build_options, "-DONE_MEMORY"), (objects[0], *numbers)
+    return source.build_options, (*objects, *numbers)
+
+
 class _Product:
     """Filter and bias of an op as the kernels take them, and the kernels that do."""
 
@@ -154,21 +178,20 @@ class _Product:
             rest = (*heights, *window.kernel, *window.stride, *padding, *window.dilation)
         tile = _TILE if pixels >= _TILE else 1
         options, bounds = activation_options(self._op.op)
+        memory, places = placed(self._op, source, [self._filter], [*sources[1:], output])
         in_blocks = blocks(self._in_channels)
         gws = (blocks(self._out_channels), -(-pixels // tile), 1)
         dispatch = self._op.gpu.bind(
             "buffer_gpu_conv_2d",
             name,
             options=(
+                *memory,
                 *options,
                 f"-DTILE={tile}",
                 *(("-DRESIDUAL",) if len(sources) > 1 else ()),
             ),
             arguments=(
-                source,
-                self._filter,
-                *sources[1:],
-                output,
+                *places,
                 *bounds,
                 in_blocks,
                 pixels,
@@ -253,11 +276,13 @@ class GpuBufferDepthwiseConv2d(DepthwiseConv2d):
         kernel_h, kernel_w = self.window.kernel
         gws = (blocks(channels), -(-width // _ROW_TILE), batch * height)
         options, bounds = activation_options(self.op)
+        memory, places = placed(self, source, [self.packed], [output])
         return [
             self.gpu.bind(
                 "buffer_gpu_depthwise_conv2d",
                 "buffer_gpu_depthwise_conv2d",
                 options=(
+                    *memory,
                     *options,
                     f"-DTILE={_ROW_TILE}",
                     f"-DKERNEL_H={kernel_h}",
@@ -265,9 +290,7 @@ class GpuBufferDepthwiseConv2d(DepthwiseConv2d):
                     f"-DSTRIDE={self.window.stride[0]}",
                 ),
                 arguments=(
-                    source,
-                    self.packed,
-                    output,
+                    *places,
                     *bounds,
                     nhwc(source.shape)[1],
                     height,
@@ -301,12 +324,13 @@ class GpuBufferReduce(Reduce):
         batch, height, width, channels = nhwc(inputs[0].shape)
         pixels = height * width
         gws = (blocks(channels), batch, 1)
+        memory, places = placed(self, inputs[0], [], [output])
         dispatch = self.gpu.bind(
             "buffer_gpu_reduce",
             "buffer_gpu_reduce",
+            options=memory,
             arguments=(
-                inputs[0],
-                output,
+                *places,
                 pixels,
                 1.0 / pixels if self.kind == _MEAN else 1.0,
             ),
