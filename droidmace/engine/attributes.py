@@ -174,6 +174,8 @@ def _reshaped(op: OperatorDef, source: Shape, constant: Shape) -> Shape:
         return source
     if op.type == "Squeeze":
         axes = op.ints_arg("axis")
+        if any(not -len(source) <= axis < len(source) for axis in axes):
+            raise unsupported(op, f"axis {list(axes)} of {list(source)}")
         gone = {axis % len(source) for axis in axes} if axes else set(range(len(source)))
         return tuple(size for i, size in enumerate(source) if size != 1 or i not in gone) or (1,)
     dims = op.ints_arg("dim") or constant

@@ -176,7 +176,8 @@ def resize_size(op: OperatorDef, size: Pair, known: Known) -> Pair:
     given = op.ints_arg("size")
     if scales[0] > 0 and op.type != "ResizeBicubic":
         # the product of floats, as MACE has it
-        sizes = [float(np.float32(scales[i]) * np.float32(size[i])) for i in (0, 1)]
+        with np.errstate(all="ignore"):
+            sizes = [float(np.float32(scales[i]) * np.float32(size[i])) for i in (0, 1)]
         if not all(1 <= value <= _MAX_SIZE for value in sizes):
             raise unsupported(op, f"scales {scales}")
         return (int(sizes[0]), int(sizes[1]))

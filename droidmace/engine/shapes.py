@@ -46,7 +46,7 @@ def output_shapes(
         made = rule(op, shapes, known)
     except EngineError as exc:
         raise exc if repr(op.name) in exc.message else unsupported(op, exc.message) from exc
-    except (IndexError, ValueError) as exc:
+    except (ArithmeticError, IndexError, ValueError) as exc:
         text = ", ".join(str(list(shape)) for shape in input_shapes)
         raise unsupported(op, f"inputs {text or 'missing'}") from exc
     if len(made) != len(op.outputs):

@@ -60,9 +60,15 @@ def channel_axis(values: Array, context: CpuContext) -> int:
 
 
 def per_channel(vector: Array, values: Array, context: CpuContext) -> Array:
-    """A vector with one value per channel, in a shape that spreads over ``values``."""
+    """A vector with one value per channel, in a shape that spreads over ``values``.
+
+    Raises ``EngineError`` when it has another number of values.
+    """
+    axis = channel_axis(values, context)
+    if values.ndim == 0 or vector.size != values.shape[axis]:
+        raise EngineError(f"{vector.size} values for channels of {list(values.shape)}")
     shape = [1] * values.ndim
-    shape[channel_axis(values, context)] = vector.size
+    shape[axis] = vector.size
     return vector.reshape(shape)
 
 

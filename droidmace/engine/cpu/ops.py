@@ -150,7 +150,7 @@ def run_op(op: OperatorDef, inputs: Sequence[Array], context: CpuContext) -> lis
         # a C program does not warn of infinities
         with np.errstate(all="ignore"):
             results = function(op, operands, dataclasses.replace(context, nchw=nchw))
-    except (IndexError, ValueError, TypeError) as exc:
+    except (ArithmeticError, IndexError, TypeError, ValueError) as exc:
         shapes = ", ".join(str(list(value.shape)) for value in inputs)
         raise unsupported(op, f"inputs {shapes}") from exc
     except MemoryError as exc:
