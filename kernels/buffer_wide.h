@@ -1,5 +1,6 @@
 // For kernels in buffer memory on devices whose work-items are vectors themselves: CPUs. The
-// channels of a pixel are a multiple of 16, and arithmetic is in 32-bit floats.
+// channels of a pixel are rounded up to a multiple of 16, or to 4 if there are no more, and
+// arithmetic is in 32-bit floats.
 //
 //   HALF_STORAGE  tensors and constants are of 16-bit floats
 //   BOUNDED       the activation is a pair of bounds, either of which may be infinite

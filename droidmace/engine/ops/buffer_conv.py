@@ -11,7 +11,7 @@ import numpy as np
 from droidmace.engine.attributes import PADDING_VALID, Window, nhwc
 from droidmace.engine.opencl.local_size import round_up
 from droidmace.engine.opencl.runtime import Dispatch, Gpu
-from droidmace.engine.opencl.tensor import HostArray, Tensor
+from droidmace.engine.opencl.tensor import NARROW, HostArray, Tensor
 from droidmace.engine.ops.aggregate import FullyConnected
 from droidmace.engine.ops.base import GpuOp, shape_key
 from droidmace.engine.ops.buffer_wide import (
@@ -193,20 +193,29 @@ class BufferFullyConnected(FullyConnected):
 
 
 class BufferDepthwiseConv2d(DepthwiseConv2d):
-    """Depthwise convolution; with several outputs per input channel as on any device."""
+    """Depthwise convolution of one output per channel, of more channels than a few.
+
+    All others run as on any device.
+    """
 
     def upload(self) -> None:
         """See :class:`DepthwiseConv2d`."""
-        if self.filter_shape[0] != 1:
+        if not self.is_wide:
             super().upload()
             return
         name = self.op.inputs[1]
         self.packed_filter = self.context.weights.packed(name, "depthwise", pack_depthwise)
         self.packed_bias = packed_bias(self, self.filter_shape[1], LANES)
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether its pixels are vectors, in and out."""
+        multiplier, channels, *_ = self.filter_shape
+        return multiplier == 1 and channels > NARROW
+
     def bind_single(self, inputs: Sequence[Tensor], output: Tensor) -> list[Dispatch]:
         """See :class:`SingleOutputOp`."""
-        if self.filter_shape[0] != 1:
+        if not self.is_wide:
             return super().bind_single(inputs, output)
         source = inputs[0]
         batch, height, width, channels = nhwc(output.shape)

@@ -13,10 +13,12 @@ from droidmace.engine.ops.buffer_wide import LANES, bind_wide
 
 
 class BufferPooling(Pooling):
-    """Maximum or average over a window, by rows of the output."""
+    """Maximum or average over a window; of few channels as on any device."""
 
     def bind_single(self, inputs: Sequence[Tensor], output: Tensor) -> list[Dispatch]:
         """See :class:`SingleOutputOp`."""
+        if output.stride < LANES:
+            return super().bind_single(inputs, output)
         batch, height, _, channels = nhwc(output.shape)
         window = self.window
         return [
