@@ -38,9 +38,10 @@ from tables import latency_table, show, spread, start_table  # noqa: E402
 
 Array = npt.NDArray[np.float32]
 NETS = ("efficientnet_lite0", "mobilenet_v2", "squeezenet1_1", "resnet18", "fashion_mnist")
-QUICK_NETS = ("efficientnet_lite0", "mobilenet_v2", "fashion_mnist")
+QUICK_NETS = ("efficientnet_lite0", "mobilenet_v2", "squeezenet1_1", "fashion_mnist")
 FASHION_MNIST = ROOT / "examples/fashion_mnist/fashion_mnist.onnx"
-BASELINE = "onnxruntime, 1 thread"
+BASELINE = "onnxruntime 1 thread"
+GPU_BASELINE = "PyTorch CUDA graph"
 TOLERANCE = 1e-3
 """Largest difference to the reference, as a share of its largest value."""
 _TURN_MS = 150.0
@@ -88,7 +89,7 @@ def rivals_of(machine: str, drivers: dict[str, Driver]) -> list[Rival]:
     for driver in drivers.values():
         for memory in ("buffer", "image"):
             for tuned in (False, True):
-                name = f"droidmace, {driver.name}, {memory}{', tuned' if tuned else ''}"
+                name = f"droidmace {driver.name} {memory}{' tuned' if tuned else ''}"
                 options = {"memory": memory, "tuned": tuned, "driver": driver.name}
                 quick = memory == "buffer" and not tuned
                 field.append(
@@ -96,12 +97,12 @@ def rivals_of(machine: str, drivers: dict[str, Driver]) -> list[Rival]:
                 )
     if machine == "nvidia":
         field += [
-            Rival("PyTorch, eager", "torch_cuda"),
-            Rival("PyTorch, CUDA graph", "torch_cuda", options={"graph": True}),
+            Rival("PyTorch eager", "torch_cuda"),
+            Rival(GPU_BASELINE, "torch_cuda", options={"graph": True}),
         ]
         return field
     for driver in drivers.values():
-        name = f"tinygrad, {driver.name}"
+        name = f"tinygrad {driver.name}"
         field.append(Rival(name, "tinygrad_cl", driver=driver, quick=False))
     for module, label in (
         ("onnxruntime_cpu", "onnxruntime"),
@@ -109,8 +110,8 @@ def rivals_of(machine: str, drivers: dict[str, Driver]) -> list[Rival]:
         ("mnn_cpu", "MNN"),
     ):
         field += [
-            Rival(f"{label}, 1 thread", module, threads=1),
-            Rival(f"{label}, 2 threads", module, threads=2),
+            Rival(f"{label} 1 thread", module, threads=1),
+            Rival(f"{label} 2 threads", module, threads=2),
         ]
     return field
 
@@ -295,7 +296,7 @@ def parse_arguments() -> argparse.Namespace:
         arguments.machine = "nvidia"
     arguments.nets = arguments.nets or list(QUICK_NETS if arguments.quick else NETS)
     arguments.rounds = arguments.rounds or (5 if arguments.quick else 15)
-    arguments.baseline = "PyTorch, CUDA graph" if arguments.machine == "nvidia" else BASELINE
+    arguments.baseline = GPU_BASELINE if arguments.machine == "nvidia" else BASELINE
     cores = sorted(os.sched_getaffinity(0))
     # every CPU rival has the same two cores; on a GPU machine the host is not what is measured
     arguments.cores = cores if arguments.machine == "nvidia" else cores[:2]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -22,7 +23,7 @@ def spread(samples: Sequence[float]) -> dict[str, float]:
     }
 
 
-def latency_table(net: str, rows: Iterable[Mapping[str, Any]], baseline: str) -> Table:
+def latency_table(net: str, rows: Sequence[Mapping[str, Any]], baseline: str) -> Table:
     """One net's rivals, fastest first; who could not take part comes last, with the reason."""
     ran = sorted((r for r in rows if "run_ms" in r), key=lambda r: r["run_ms"]["median"])
     base = next((r["run_ms"]["median"] for r in ran if r["rival"] == baseline), None)
@@ -43,9 +44,10 @@ def latency_table(net: str, rows: Iterable[Mapping[str, Any]], baseline: str) ->
             f"{run['median'] / base:.2f}" if base else "",
             f"{row['error']:.0e}",
         )
-    for row in rows:
-        if "run_ms" not in row:
-            table.add_row(row["rival"], f"[dim]{row['failed']}[/dim]")
+    missing = [f"{row['rival']}: {row['failed']}" for row in rows if "run_ms" not in row]
+    if missing:
+        table.caption = escape("\n".join(missing))
+        table.caption_justify = "left"
     return table
 
 
@@ -59,7 +61,7 @@ def start_table(rows: Iterable[Mapping[str, Any]]) -> Table:
     for row in rows:
         head = (row["net"], row["driver"], row["memory"])
         if "failed" in row:
-            table.add_row(*head, f"[dim]{row['failed']}[/dim]")
+            table.add_row(*head, escape(row["failed"]))
             continue
         medians = [
             float(np.median([start[key] for start in row[kind]]))

@@ -130,11 +130,12 @@ class _BenchmarkedNet:
         self.run = net.run
 
     def run_resident(self) -> None:
-        launches = self._net._launches
-        if launches is None:
+        """Enqueue a run's commands, as ``GpuNet.run`` does between its copies, and wait."""
+        net = self._net
+        if net._prepared is None:
             raise UnavailableError("the engine prepared no launches")
-        self._net._gpu.enqueue(launches)
-        self._net._gpu.finish()
+        net._run_prepared(net._prepared, {})
+        net._gpu.finish()
 
 
 def _tune(model: ConvertedNet, task: Task) -> str:
