@@ -6,6 +6,7 @@ options it brings to one. Layouts: ``kernels/common.h`` and ``kernels/buffer_to_
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import pyopencl as cl
 
 from droidmace.engine.attributes import OUT_OF_RESOURCES, Shape, nhwc
 from droidmace.engine.macelog import format_vector
+from droidmace.engine.opencl.arena import CHUNK_BYTES, Arena
 from droidmace.engine.opencl.device import describe_error
 from droidmace.engine.opencl.local_size import filter_2d, round_up, row_2d
 from droidmace.engine.opencl.runtime import Dispatch, Gpu, KernelArgument
@@ -101,6 +103,10 @@ class TensorMemory(ABC):
     def allocate(self, size: Size) -> cl.Image | cl.Buffer:
         """New memory. Raises ``EngineError``, with the reason on the log."""
 
+    def allocate_bytes(self, size_bytes: int) -> cl.Buffer:
+        """A new plain buffer. Raises ``EngineError``, with the reason on the log."""
+        return allocate_buffer(self.gpu, size_bytes)
+
     @abstractmethod
     def activation(self, shape: Shape, memory: cl.Image | cl.Buffer) -> Tensor:
         """An activation of that shape in ``memory``."""
@@ -151,6 +157,24 @@ class BufferMemory(TensorMemory):
         super().__init__(gpu, half=half)
         self.build_options = ("-DBUFFER_MEMORY", *(("-DHALF_STORAGE",) if half else ()))
         self._element_bytes = 2 if half else 4
+        self._arena: Arena | None = None
+        if not gpu.device.is_cpu:
+            alignment = gpu.device.device.mem_base_addr_align // 8
+            chunk_bytes = min(CHUNK_BYTES, gpu.device.max_allocation_bytes)
+            allocate = functools.partial(allocate_buffer, gpu)
+            self._arena = Arena(allocate, alignment, chunk_bytes)
+
+    def allocate_bytes(self, size_bytes: int) -> cl.Buffer:
+        """See :class:`TensorMemory`; on a GPU a piece of a larger buffer."""
+        if self._arena is None:
+            return super().allocate_bytes(size_bytes)
+        try:
+            return self._arena.allocate(size_bytes)
+        except cl.Error as exc:
+            what = f"Buffer with {size_bytes} bytes"
+            raise _not_allocated(
+                self.gpu, f"{_BUFFER_ALLOCATOR}:48", what, describe_error(exc)
+            ) from exc
 
     def activation_size(self, shape: Shape) -> Size:
         """See :class:`TensorMemory`."""
@@ -163,7 +187,7 @@ class BufferMemory(TensorMemory):
 
     def allocate(self, size: Size) -> cl.Buffer:
         """See :class:`TensorMemory`."""
-        return allocate_buffer(self.gpu, self.bytes_of(size))
+        return self.allocate_bytes(self.bytes_of(size))
 
     def activation(self, shape: Shape, memory: cl.Image | cl.Buffer) -> Tensor:
         """See :class:`TensorMemory`."""
@@ -364,7 +388,9 @@ class Weights:
         if buffer is None:
             values = np.ascontiguousarray(pack(self._floats(name)))
             stored = values.astype(np.float16 if self._memory.half else np.float32, copy=False)
-            buffer = self._packed[name, layout] = self._upload(cast(HostArray, stored))
+            buffer = self._memory.allocate_bytes(stored.nbytes)
+            self._gpu.upload(buffer, stored)
+            self._packed[name, layout] = buffer
         return buffer
 
     def finish(self) -> None:
