@@ -89,6 +89,12 @@ _MAPS_ARGUMENTS = frozenset(
 converters mark as well, does not: its ``dims`` are applied to NCHW values."""
 
 
+_FILTER_OPS = frozenset(
+    {"Conv2D", "Deconv2D", "DepthwiseConv2d", "DepthwiseDeconv2d", "FullyConnected"}
+)
+"""Ops whose second input is a filter, OIHW."""
+
+
 def takes_nchw(op: OperatorDef, *, on_gpu: bool = False) -> bool:
     """Whether ``op``, run by the CPU, counts the axes of images as NCHW.
 
@@ -104,10 +110,12 @@ def takes_nchw(op: OperatorDef, *, on_gpu: bool = False) -> bool:
     return order == DataFormat.NCHW
 
 
-def constants_are_nchw(op: OperatorDef, *, on_gpu: bool = False) -> bool:
-    """Whether a constant image that ``op`` reads beside activations lies as NCHW in the file."""
-    auto = op.arg("data_format") is not None and op.int_arg("data_format") == DataFormat.AUTO
-    return auto or takes_nchw(op, on_gpu=on_gpu)
+def turns_constant(op: OperatorDef, index: int, *, on_gpu: bool = False) -> bool:
+    """Whether input ``index``, a constant image that lies as NCHW in the file, must be turned to
+    NHWC for ``op``. Filters never are; nor are the constants of an op that takes NCHW itself."""
+    if op.int_arg("data_format") != DataFormat.AUTO or takes_nchw(op, on_gpu=on_gpu):
+        return False
+    return index != 1 or op.type not in _FILTER_OPS
 
 
 def nchw_shape(shape: Shape) -> Shape:

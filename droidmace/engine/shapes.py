@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from droidmace.engine import array_shapes, image_shapes
 from droidmace.engine.attributes import Shape, unsupported
-from droidmace.engine.axis_order import constants_are_nchw, nchw_shape, nhwc_shape, takes_nchw
+from droidmace.engine.axis_order import nchw_shape, nhwc_shape, takes_nchw, turns_constant
 from droidmace.engine.op_arguments import Constant, Known
 from droidmace.errors import EngineError
 from droidmace.formats.netdef import OperatorDef
@@ -68,18 +68,15 @@ def _in_op_order(
 ) -> tuple[list[Shape], bool]:
     """``shapes`` as the op counts axes, and whether that is NCHW."""
     nchw = takes_nchw(op, on_gpu=on_gpu)
-    turn = constants_are_nchw(op, on_gpu=on_gpu) and not nchw and op.type in BROADCASTING
     result = []
-    for name, shape in zip(op.inputs, shapes, strict=True):
+    for index, (name, shape) in enumerate(zip(op.inputs, shapes, strict=True)):
         if name in constants:
+            turn = turns_constant(op, index, on_gpu=on_gpu)
             result.append(nhwc_shape(shape) if turn else shape)
         else:
             result.append(nchw_shape(shape) if nchw else shape)
     return result, nchw
 
-
-BROADCASTING = frozenset({"AddN", "Concat", "Eltwise", "SqrDiffMean"})
-"""Ops for which a constant image is an operand like any other, not a filter."""
 
 _Rule = Callable[[OperatorDef, list[Shape], Known], list[Shape]]
 

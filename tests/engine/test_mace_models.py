@@ -37,7 +37,7 @@ def test_model_made_by_maces_converter(name: str, tolerance: float, log_reader: 
     close(to_nchw(y) if expected.ndim == 4 else y, expected, atol=tolerance)
 
 
-@pytest.mark.parametrize("name", ["cnn", "blocks", "attention"])
+@pytest.mark.parametrize("name", ["blocks", "attention"])
 def test_the_gpu_agrees(
     name: str, opencl_devices: dict[str, object], log_reader: LogReader
 ) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from droidmace.engine.attributes import unsupported
-from droidmace.engine.axis_order import as_nchw, as_nhwc, constants_are_nchw, takes_nchw
+from droidmace.engine.axis_order import as_nchw, as_nhwc, takes_nchw, turns_constant
 from droidmace.engine.cpu.activation import activation
 from droidmace.engine.cpu.base import Array, CpuContext, CpuOp
 from droidmace.engine.cpu.convolution import (
@@ -59,7 +59,7 @@ from droidmace.engine.cpu.normalization import (
 from droidmace.engine.cpu.pointwise import add_n, bias_add, cast, eltwise, identity, where
 from droidmace.engine.cpu.reduction import arg_max, cumsum, pooling, reduce, softmax, sqr_diff_mean
 from droidmace.engine.cpu.resize import resize_bicubic, resize_bilinear, resize_nearest
-from droidmace.engine.shapes import BROADCASTING, output_shapes
+from droidmace.engine.shapes import output_shapes
 from droidmace.errors import EngineError
 from droidmace.formats.netdef import OperatorDef
 
@@ -163,10 +163,10 @@ def run_op(op: OperatorDef, inputs: Sequence[Array], context: CpuContext) -> lis
 def _in_op_order(
     op: OperatorDef, inputs: Sequence[Array], context: CpuContext, *, nchw: bool
 ) -> list[Array]:
-    turn = not nchw and op.type in BROADCASTING and constants_are_nchw(op, on_gpu=context.on_gpu)
     operands = []
-    for name, value in zip(op.inputs, inputs, strict=True):
+    for index, (name, value) in enumerate(zip(op.inputs, inputs, strict=True)):
         if name in context.constants:
+            turn = turns_constant(op, index, on_gpu=context.on_gpu)
             operands.append(as_nhwc(value) if turn else value)
         else:
             operands.append(as_nchw(value) if nchw else value)

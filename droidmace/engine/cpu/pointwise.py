@@ -3,60 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from enum import IntEnum
 
 import numpy as np
 
 from droidmace.engine.array_shapes import eltwise_shape
-from droidmace.engine.attributes import unsupported
+from droidmace.engine.attributes import EltwiseType, unsupported
 from droidmace.engine.cpu.base import FLOAT, INT, Array, CpuContext, per_channel
 from droidmace.formats.netdef import DataType, OperatorDef
 
-
-class _Type(IntEnum):
-    """``mace/ops/common/eltwise_type.h``."""
-
-    SUM = 0
-    SUB = 1
-    PROD = 2
-    DIV = 3
-    MIN = 4
-    MAX = 5
-    NEG = 6
-    ABS = 7
-    SQR_DIFF = 8
-    POW = 9
-    EQUAL = 10
-    FLOOR_DIV = 11
-    CLIP = 12
-    SIGN = 13
-    NOT_EQUAL = 15
+_EQUAL, _NOT_EQUAL = 10, 15
+"""The eltwise types that only the CPU has."""
 
 
 def eltwise(op: OperatorDef, inputs: Sequence[Array], context: CpuContext) -> list[Array]:
     """Eltwise: of two tensors, or of one and ``scalar_input``, which comes first if
     ``scalar_input_index`` is 0. Comparisons give int32."""
     kind = op.int_arg("type", -1)
-    if kind not in list(_Type) or not 1 <= len(inputs) <= 2:
+    known = kind in _UNARY or kind in _BINARY or kind == EltwiseType.CLIP
+    if not known or not 1 <= len(inputs) <= 2:
         raise unsupported(op, f"eltwise type {kind} of {len(inputs)} inputs")
     shapes = [value.shape for value in inputs]
     operands = [value.reshape(eltwise_shape(value.shape, shapes, op)) for value in inputs]
     coefficients = op.floats_arg("coeff")
-    if kind == _Type.CLIP:
+    if kind == EltwiseType.CLIP:
         if len(coefficients) != 2 or not coefficients[0] < coefficients[1]:
             raise unsupported(op, f"limits {list(coefficients)}")
         return [np.clip(inputs[0], *np.array(coefficients, inputs[0].dtype))]
     if kind in _UNARY:
-        return [_UNARY[_Type(kind)](inputs[0])]
+        return [_UNARY[kind](inputs[0])]
     if len(operands) == 1:
         scalar = np.array(op.float_arg("scalar_input", 1.0)).astype(inputs[0].dtype)
         operands.insert(0 if op.int_arg("scalar_input_index", 1) == 0 else 1, scalar)
     a, b = operands
-    if kind == _Type.SUM and coefficients:
+    if kind == EltwiseType.SUM and coefficients:
         if len(coefficients) != 2:
             raise unsupported(op, f"{len(coefficients)} coefficients")
         return [a * FLOAT(coefficients[0]) + b * FLOAT(coefficients[1])]
-    result = _BINARY[_Type(kind)](a, b)
+    result = _BINARY[kind](a, b)
     return [result.astype(INT if result.dtype == np.bool_ else a.dtype, copy=False)]
 
 
@@ -65,23 +48,23 @@ def _divide(a: Array, b: Array) -> Array:
     return np.trunc(a / b) if a.dtype.kind == "i" else a / b
 
 
-_UNARY: dict[_Type, Callable[[Array], Array]] = {
-    _Type.NEG: np.negative,
-    _Type.ABS: np.abs,
-    _Type.SIGN: np.sign,
+_UNARY: dict[int, Callable[[Array], Array]] = {
+    EltwiseType.NEG: np.negative,
+    EltwiseType.ABS: np.abs,
+    EltwiseType.SIGN: np.sign,
 }
-_BINARY: dict[_Type, Callable[[Array, Array], Array]] = {
-    _Type.SUM: np.add,
-    _Type.SUB: np.subtract,
-    _Type.PROD: np.multiply,
-    _Type.DIV: _divide,
-    _Type.MIN: np.minimum,
-    _Type.MAX: np.maximum,
-    _Type.SQR_DIFF: lambda a, b: np.square(a - b),
-    _Type.POW: np.power,
-    _Type.EQUAL: np.equal,
-    _Type.FLOOR_DIV: lambda a, b: np.floor(a / b),
-    _Type.NOT_EQUAL: np.not_equal,
+_BINARY: dict[int, Callable[[Array, Array], Array]] = {
+    EltwiseType.SUM: np.add,
+    EltwiseType.SUB: np.subtract,
+    EltwiseType.PROD: np.multiply,
+    EltwiseType.DIV: _divide,
+    EltwiseType.MIN: np.minimum,
+    EltwiseType.MAX: np.maximum,
+    EltwiseType.SQR_DIFF: lambda a, b: np.square(a - b),
+    EltwiseType.POW: np.power,
+    _EQUAL: np.equal,
+    EltwiseType.FLOOR_DIV: lambda a, b: np.floor(a / b),
+    _NOT_EQUAL: np.not_equal,
 }
 
 
