@@ -154,6 +154,15 @@ def row_2d(_: object, limits: Limits) -> Params:
     return (limits.kwg_size, 1, 0)
 
 
+def whole_row_2d(gws: Gws, limits: Limits) -> Params:
+    """For transforms of activations: a work-group along the first axis, and not much longer.
+
+    MACE's are as long as the kernel allows, which on a CPU is many times a row.
+    """
+    row = 1 << (gws[0] - 1).bit_length()
+    return (min(limits.kwg_size, row), 1, 0)
+
+
 def filter_2d(_: object, limits: Limits) -> Params:
     """For the transform of convolution filters."""
     return (16, max(limits.kwg_size // 16, 1), 0)

@@ -21,7 +21,7 @@ from droidmace.engine.attributes import OUT_OF_RESOURCES, Shape, nhwc
 from droidmace.engine.macelog import format_vector
 from droidmace.engine.opencl.arena import CHUNK_BYTES, Arena
 from droidmace.engine.opencl.device import describe_error
-from droidmace.engine.opencl.local_size import filter_2d, round_up, row_2d
+from droidmace.engine.opencl.local_size import filter_2d, round_up, row_2d, whole_row_2d
 from droidmace.engine.opencl.runtime import Dispatch, Gpu, KernelArgument
 from droidmace.errors import EngineError
 
@@ -273,7 +273,7 @@ def bind_upload(
         arguments=(buffer, height, width, channels, target),
         key=f"in_out_buffer_to_image_{format_vector(shape)}",
         gws=transform_gws(shape),
-        rule=row_2d,
+        rule=whole_row_2d,
     )
 
 
@@ -288,7 +288,7 @@ def bind_download(gpu: Gpu, source: Tensor, buffer: cl.Buffer, *, nchw: bool = F
         arguments=(buffer, height, width, channels, source),
         key=f"in_out_image_to_buffer_{format_vector(shape)}",
         gws=transform_gws(shape),
-        rule=row_2d,
+        rule=whole_row_2d,
     )
 
 
