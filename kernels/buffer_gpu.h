@@ -42,12 +42,12 @@
 
 #define UNROLLED _Pragma("unroll")
 
-// Loops of unknown length: two rounds' loads are under way at once. PoCL's compiler takes it for
-// an error that it cannot do as told.
+// For loops of unknown length: the loads of four rounds are under way at once. PoCL's compiler
+// takes it for an error that it cannot do as told.
 #ifdef cl_nv_pragma_unroll
-#define UNROLLED_TWICE _Pragma("unroll 2")
+#define IN_FOURS _Pragma("unroll 4")
 #else
-#define UNROLLED_TWICE
+#define IN_FOURS
 #endif
 
 // Comparisons that NaN fails, so that it stays NaN.

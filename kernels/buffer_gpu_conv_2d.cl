@@ -105,7 +105,7 @@ __kernel void buffer_gpu_conv_2d_1x1(GPU_MEMORY GPU_OBJECT(const, input)
   __global const ELEMENT *filter = GPU_START(filter) + block * 4;
   const float4 bias = FETCH4(filter + s.in_blocks * 4 * row);
 
-  UNROLLED_TWICE for (int k = part; k < s.in_blocks; k += parts) {
+  IN_FOURS for (int k = part; k < s.in_blocks; k += parts) {
     float4 in[TILE];
     FOR_TILE in[i] = FETCH4(rows[i] + k * 4);
     MULTIPLY_BLOCK(sums, in, filter, k * 4 * row, row)
@@ -136,7 +136,7 @@ __kernel void buffer_gpu_conv_2d(GPU_MEMORY GPU_OBJECT(const, input)
     image[i] = pixel / s.output_width / s.out_height * s.in_height;
   }
 
-  UNROLLED_TWICE for (int k = part; k < count; k += parts) {
+  IN_FOURS for (int k = part; k < count; k += parts) {
     const int tap = k / s.in_blocks;
     const int in_block = k - tap * s.in_blocks;
     const int down = tap / s.kernel_w * s.dilation_h;

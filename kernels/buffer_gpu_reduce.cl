@@ -29,7 +29,7 @@ __kernel void buffer_gpu_reduce(GPU_MEMORY GPU_OBJECT(const, input) GPU_OBJECT(,
       GPU_START(input) + batch * s.pixels * s.input_stride + block * 4;
 
   float4 sum = (float4)(0);
-  UNROLLED_TWICE for (int pixel = part; pixel < s.pixels; pixel += parts) {
+  IN_FOURS for (int pixel = part; pixel < s.pixels; pixel += parts) {
     sum += FETCH4(input + pixel * s.input_stride);
   }
   if (parts > 1) {

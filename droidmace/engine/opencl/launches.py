@@ -34,7 +34,14 @@ class LaunchList:
 def _bound_call(queue: cl.CommandQueue, kernel: Kernel, launch: Launch) -> Callable[[], int]:
     return functools.partial(
         opencl_function("clEnqueueNDRangeKernel"),
-        ctypes.c_void_p(queue.int_ptr),
-        *kernel.launch_arguments(launch),
-        None,
+        *map(_passed, (ctypes.c_void_p(queue.int_ptr), *kernel.launch_arguments(launch), None)),
     )
+
+
+def _passed(argument: object) -> object:
+    """``argument`` as ctypes hands it over, so that no call has to convert it."""
+    if isinstance(argument, ctypes.Array):
+        return ctypes.byref(argument)
+    if isinstance(argument, (ctypes.c_void_p, ctypes.c_uint)):
+        return type(argument).from_param(argument.value)
+    return argument

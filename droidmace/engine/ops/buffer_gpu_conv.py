@@ -30,8 +30,10 @@ _BLOCK = 4
 """Channels that are one access to memory."""
 _TILE = 4
 """Pixels in the registers of a work-item of a convolution, if there are that many."""
-_ITEMS = 256
-"""Work-items in a group; also the most that share out sums (MOST_ITEMS in the kernels)."""
+_MOST_ITEMS = 256
+"""Work-items that can share out sums (MOST_ITEMS in the kernels)."""
+_ITEMS = 128
+"""Work-items in a group, if a tuning run does not know better."""
 _MOST_PARTS = 32
 _ITEMS_PER_UNIT = 512
 """Work-items that keep a compute unit busy: sums are not shared out any further."""
@@ -87,7 +89,9 @@ def shared_sums(terms: int) -> Rule:
     def rule(gws: Gws, limits: Limits) -> Params:
         items = _power_of_2(min(_ITEMS, limits.kwg_size))
         room = limits.compute_units * _ITEMS_PER_UNIT // (gws[0] * gws[1])
-        parts = min(_power_of_2(terms // 2), _power_of_2(room), _MOST_PARTS, items)
+        # a single row of sums has nothing else to fill the device with
+        most = _MOST_PARTS if gws[1] > 1 else 2 * _MOST_PARTS
+        parts = min(_power_of_2(terms // 2), _power_of_2(room), most, items)
         across = min(_power_of_2(gws[0], up=True), 8, items // parts)
         down = min(_power_of_2(gws[1], up=True), items // parts // across)
         return (across, down, parts, 0)
@@ -97,21 +101,22 @@ def shared_sums(terms: int) -> Rule:
 
 def shared_sum_choices(gws: Gws, kwg_size: int) -> list[Params]:
     """What a tuning run tries for those kernels."""
-    items = _power_of_2(min(_ITEMS, kwg_size))
-    return [
-        (across, down, parts, 0)
-        for across in (2, 4, 8, 16, 32)
-        for parts in (1, 2, 4, 8, 16, 32)
-        for down in (items // across // parts, items // across // parts // 4)
-        if 0 < down < 2 * gws[1] and across < 2 * gws[0]
+    items = _power_of_2(min(_MOST_ITEMS, kwg_size))
+    tried = [
+        (across, size // across // parts, parts, 0)
+        for size in (items, items // 2)
+        for across in (2, 4, 8, 16)
+        for parts in (1, 2, 4, 8, 16, 32, 64)
     ]
+    fitting = (lws for lws in tried if 0 < lws[1] < 2 * gws[1] and lws[0] < 2 * gws[0])
+    return list(dict.fromkeys(fitting))
 
 
 def depthwise_rule(gws: Gws, limits: Limits) -> Params:
-    """For depthwise convolutions: groups of 128 in cubes, so that they share what they read."""
-    items = _power_of_2(min(128, limits.kwg_size))
-    across = min(_power_of_2(gws[0], up=True), 16, items)
-    down = min(_power_of_2(gws[1], up=True), 4, items // across)
+    """For depthwise convolutions: compact groups, so that their items share what they read."""
+    items = _power_of_2(min(_ITEMS, limits.kwg_size))
+    across = min(_power_of_2(gws[0], up=True), 8, items)
+    down = min(_power_of_2(gws[1], up=True), 8, items // across)
     deep = min(_power_of_2(gws[2], up=True), items // across // down)
     return (across, down, deep, 0)
 
