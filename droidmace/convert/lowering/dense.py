@@ -113,7 +113,7 @@ def _along_last(state: Conversion, node: Node, source: Value, weights: NDArray[n
         shape = (batch, height, width, outputs)
         state.emit(node, "Conv2D", inputs_of_op, shape, groups, arguments, multiply_adds=work)
         return
-    source = _as_matrices(state, node, source, 4)
+    source = _as_matrices(state, node, source, len(source.groups))
     name = state.use_constant(node.input(1), weights, node)
     _emit_product(state, node, source, (source.tensor, name), (source.size(H), outputs), work)
 
@@ -209,13 +209,11 @@ def _product(state: Conversion, node: Node, left: Value, right: Value) -> None:
 
 def _as_matrices(state: Conversion, node: Node, value: Value, rank: int) -> Value:
     """``value`` with its last two axes at (h, w), where MACE's MatMul multiplies."""
-    places = (N, C, H, W)
     value = value.regrouped(((),) * (rank - len(value.groups)) + value.groups)
     if len(value.groups) > 4:
         raise node.refuse(f"a tensor of {len(value.groups)} axes; MACE's have four")
-    if len(value.groups) == 3:
-        places = (C, N, H, W)[1:]  # type: ignore[assignment]
-    return state.arrange(node, value, Layout.at(value.onnx_shape, places[-len(value.groups) :]))
+    places = (N, H, W) if len(value.groups) == 3 else (N, C, H, W)[-len(value.groups) :]
+    return state.arrange(node, value, Layout.at(value.onnx_shape, places))
 
 
 def _emit_product(

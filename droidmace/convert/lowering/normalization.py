@@ -84,7 +84,9 @@ def lp_norm(state: Conversion, node: Node) -> None:
     total = reduced(state, node, ReduceType.SUM, each, (axis,))
     if order == 2:
         total = _scalar(state, node, "root", EltwiseType.POW, total, 0.5)
-    combine(state, node, EltwiseType.DIV, source, total, last=True)
+    # So that zeros stay zeros; as small as PyTorch's own guard.
+    guarded = _scalar(state, node, "guarded", EltwiseType.MAX, total, 1e-12)
+    combine(state, node, EltwiseType.DIV, source, guarded, last=True)
 
 
 @converts("MeanVarianceNormalization", to=("Reduce", "Eltwise"))
