@@ -31,6 +31,7 @@ def latency_table(net: str, rows: Sequence[Mapping[str, Any]], baseline: str) ->
     table.add_column("rival")
     table.add_column("input resident", justify="right")
     table.add_column("quartiles", justify="right")
+    table.add_column("least", justify="right")
     table.add_column("from and to host", justify="right")
     table.add_column(f"x {baseline}", justify="right")
     table.add_column("error", justify="right")
@@ -40,6 +41,7 @@ def latency_table(net: str, rows: Sequence[Mapping[str, Any]], baseline: str) ->
             row["rival"],
             f"{run['median']:.3f}",
             f"{run['q1']:.3f} - {run['q3']:.3f}",
+            f"{run['min']:.3f}",
             f"{with_io['median']:.3f}",
             f"{run['median'] / base:.2f}" if base else "",
             f"{row['error']:.0e}",

