@@ -36,7 +36,7 @@ class CpuNet(Net):
         self._net = model.net
         self._log = log
         self._constants: dict[str, Constant] = {
-            name: value.astype(np.float32) if value.dtype.kind == "f" else value
+            name: value.astype(np.float32, copy=False) if value.dtype.kind == "f" else value
             for name, value in model.constants.items()
         }
         self._context = CpuContext(self._constants)
