@@ -294,32 +294,36 @@ class Conversion:
     # --- the border ------------------------------------------------------------------------------
 
     def take_input(self, name: str) -> None:
-        """Where input ``name`` lies when MACE hands it over."""
+        """Where input ``name`` lies when MACE hands it over; whole numbers stay as they are."""
+        if name in self.graph.whole:
+            return
         shape = self.graph.shapes[name]
         places = self.graph.places.get(name)
         if places is not None:
             layout = Layout.at(shape, places)
             self.values[name] = Value(name, nhwc(layout.sizes), layout.groups)
             return
-        node = Node(name, "Input", (), (name,))
-        layout_or_none = Layout.plain(shape)
-        if layout_or_none is None or (len(shape) != 2 and self.runs_on_gpu):
-            raise ModelError(
-                f"input {name!r} has {len(shape)} dimensions",
-                hint="MACE's GPU runtime takes inputs of four or two; give the model another "
+        self.values[name] = self.enter(Node(name, "Input", (), (name,)), name, shape)
+
+    def enter(self, node: Node, tensor: str, shape: Shape) -> Value:
+        """A MACE tensor of the ONNX tensor's own ``shape``, brought to four axes by a Reshape."""
+        layout = Layout.plain(shape)
+        if layout is None or (len(shape) != 2 and self.runs_on_gpu):
+            raise node.refuse(
+                f"{tensor!r} has {len(shape)} dimensions",
+                hint="MACE's GPU runtime takes tensors of four or two; give the model another "
                 "input, or set 'runtime: cpu'",
             )
-        layout = layout_or_none
-        sizes = layout.sizes
-        constant = self.new_constant(node, "shape", np.array(sizes, np.int32))
-        arguments: dict[str, ArgumentValue] = {"dim": nhwc(sizes)}
+        four = nhwc(layout.sizes)
+        constant = self.new_constant(node, "shape", np.array(layout.sizes, np.int32))
+        arguments: dict[str, ArgumentValue] = {"dim": four}
         # A matrix is no image yet: only the CPU turns `dim` into its own order of axes.
         if self.runs_on_gpu:
             arguments["data_format"] = int(DataFormat.NHWC)
         else:
             arguments["has_data_format"] = 1
-        tensor = self.step(node, "reshaped", "Reshape", (name, constant), nhwc(sizes), arguments)
-        self.values[name] = Value(tensor, nhwc(sizes), layout.groups)
+        output = self.step(node, "reshaped", "Reshape", (tensor, constant), four, arguments)
+        return Value(output, four, layout.groups)
 
     def finish_output(self, name: str) -> None:
         """Leave output ``name`` where MACE hands it out, under its own name."""

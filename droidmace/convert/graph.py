@@ -69,7 +69,7 @@ class Graph:
     ``nodes`` are in execution order; ``constants`` in the file's order (initializers, then
     constants from nodes); ``shapes`` hold every other tensor's dimensions as ONNX has them.
     ``places`` tell for an input or output that is an image which of n, c, h, w (0…3) each of its
-    axes is.
+    axes is; ``whole`` are the inputs of whole numbers.
     """
 
     nodes: tuple[Node, ...]
@@ -79,6 +79,7 @@ class Graph:
     outputs: tuple[str, ...]
     opset: int
     places: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    whole: frozenset[str] = frozenset()
 
     def uses(self) -> Counter[str]:
         """How often each tensor is read; being an output of the graph is a use."""

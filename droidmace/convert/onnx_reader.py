@@ -71,7 +71,8 @@ def read_onnx(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[Tensor
         for spec in (*inputs, *outputs)
         if (places := image_places(spec, graph)) is not None
     }
-    return replace(graph, places=places)
+    whole = frozenset(spec.name for spec in inputs if spec.data_type == "int32")
+    return replace(graph, places=places, whole=whole)
 
 
 def _opset(model: ModelProto) -> int:

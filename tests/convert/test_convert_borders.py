@@ -145,6 +145,29 @@ def test_the_class_itself_as_whole_numbers(op: str, keep: int, tmp_path: Path) -
     np.testing.assert_array_equal(found.reshape(shape), expected)
 
 
+@pytest.mark.parametrize(("runtime", "shape"), [("cpu", (2, 5)), ("cpu", (5,)), ("gpu", (5,))])
+def test_rows_that_whole_numbers_choose(
+    runtime: str, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    path = tmp_path / "m.onnx"
+    chain = [
+        node("Gather", ["table", "i"], ["rows"]),
+        node("MatMul", ["rows", "w"], ["y"]),
+    ]
+    constants = {"table": weights(9, 4), "w": weights(4, 3)}
+    save_model(path, chain, {"i": shape}, {"y": (*shape, 3)}, constants)
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    path.write_bytes(model.SerializeToString())
+    whole = (TensorSpec("i", shape, data_type="int32", data_format="NONE"),)
+    config = declare(path, {}, {"y": (*shape, 3)}, runtime=runtime)
+    converted = convert_model(replace(config, inputs=whole))
+    indices = np.random.default_rng(1).integers(0, 9, shape)
+    (expected,) = onnxruntime.InferenceSession(path).run(None, {"i": indices})
+    found = run_model(parse_model(converted.graph), converted.data, {"i": indices})["y"]
+    np.testing.assert_allclose(found.reshape(expected.shape), expected, rtol=1e-4, atol=1e-5)
+
+
 def test_shapes_that_the_model_computes(tmp_path: Path) -> None:
     """PyTorch's ``view(x.size(0), -1)`` and its like, with the batch left open."""
     chain = [

@@ -115,7 +115,12 @@ def _slice(
 
 @converts("Gather", to=("Gather", "Slice"), gpu=False, limits=("indices that are computed",))
 def gather(state: Conversion, node: Node) -> None:
-    """Gather with constant indices: a slice where they follow each other."""
+    """Gather with constant indices, a slice where they follow each other; or rows of a constant
+    that an input of whole numbers chooses.
+    """
+    if node.input(1) in state.graph.whole:
+        _chosen_rows(state, node)
+        return
     source = state.value(node)
     axis = node.integer("axis", 0) % len(source.groups)
     numbers = state.integers(node, 1, "indices")
@@ -146,6 +151,17 @@ def gather(state: Conversion, node: Node) -> None:
             raise node.refuse(f"indices of shape {indices.shape}", hint="flatten the indices")
         groups = view.groups
     state.settle(node, source.regrouped(groups))
+
+
+def _chosen_rows(state: Conversion, node: Node) -> None:
+    table = state.constant(node, 0)
+    if node.integer("axis", 0) % table.ndim:
+        raise node.refuse("its indices choose along another axis than the first of a constant")
+    shape = (*state.graph.shapes[node.input(1)], *table.shape[1:])
+    name = state.use_constant(node.input(0), table, node)
+    inputs = (name, node.input(1))
+    tensor = state.step(node, "rows", "Gather", inputs, shape, {"axis": 0})
+    state.settle(node, state.enter(node, tensor, shape))
 
 
 @converts(
