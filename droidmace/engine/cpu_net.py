@@ -1,7 +1,8 @@
 """A net on the CPU: its ops one after another, in numpy. Images are NHWC here too.
 
 An activation is let go after the last op that reads it, so a run holds little more than the largest
-two or three at a time.
+two or three at a time. ``MACE_OUT_OF_RANGE_CHECK`` means nothing here, as in MACE: it is an option
+of OpenCL kernels. Matrix products run on as many threads as numpy's BLAS has.
 """
 
 from __future__ import annotations
