@@ -1,30 +1,10 @@
 // Convolution as a product of matrices: pixels by input channels times input channels by output
-// channels. A work-item keeps TILE pixels by WIDTH * 16 output channels in registers.
-//
-// The filter lies in panels of WIDTH * 16 output channels: [panel][tap][input channel][lane],
-// with zeros for channels that do not exist, and after all of them as many zeros as there are
-// input channels. Global size: (ceil(pixels / TILE), 1, panels), with pixels = N * H * W.
+// channels. The filter: [panel][tap][input channel][lane], and after that as many zeros as there
+// are input channels. Global size: (ceil(pixels / TILE), 1, panels), with pixels = N * H * W.
 // One of the kernels' names is defined when the program is built.
-//   RESIDUAL  a tensor like the output is added before the activation
 
 #include "buffer_wide.h"
-
-#define PANEL (WIDTH * 16)
-#define FOR_TILE UNROLL(TILE) for (int i = 0; i < TILE; ++i)
-#define FOR_WIDTH UNROLL(WIDTH) for (int j = 0; j < WIDTH; ++j)
-
-// sums += in . filter, over the input channels of one tap, which begin at in[i] + start; moves
-// the filter on to the next.
-#define MULTIPLY_TAP(sums, in, start, filter, in_channels)                \
-  for (int c = start; c < (start) + in_channels; ++c) {                   \
-    float16 weight[WIDTH];                                                \
-    FOR_WIDTH weight[j] = LOAD16(filter + j * 16);                        \
-    filter += PANEL;                                                      \
-    FOR_TILE {                                                            \
-      const float16 value = (float16)(LOAD(in[i] + c));                   \
-      FOR_WIDTH sums[i][j] = mad(value, weight[j], sums[i][j]);           \
-    }                                                                     \
-  }
+#include "buffer_panels.h"
 
 #define BEGIN_SUMS                                       \
   float16 sums[TILE][WIDTH];                             \
@@ -32,14 +12,6 @@
     const float16 start = WIDE_BIAS_AT(channel + j * 16); \
     FOR_TILE sums[i][j] = start;                         \
   }
-
-#ifdef RESIDUAL
-#define RESIDUAL_ARGUMENT __global const ELEMENT *restrict residual,
-#define ADD_RESIDUAL(load, index) + load(residual + (index))
-#else
-#define RESIDUAL_ARGUMENT
-#define ADD_RESIDUAL(load, index)
-#endif
 
 // The last panel may reach beyond the last pixel's channels, and so may a vector if there are no
 // more than four.

@@ -5,6 +5,7 @@
 //   HALF_STORAGE  tensors and constants are of 16-bit floats
 //   BOUNDED       the activation is a pair of bounds, either of which may be infinite
 //   BIAS          the kernel takes a value per channel to begin with
+//   RESIDUAL      a tensor like the output is added before the activation
 
 #ifdef HALF_STORAGE
 #define LOAD(pointer) vload_half(0, (pointer))
@@ -24,6 +25,14 @@
 #else
 #define WIDE_BIAS
 #define WIDE_BIAS_AT(channel) (float16)(0)
+#endif
+
+#ifdef RESIDUAL
+#define RESIDUAL_ARGUMENT __global const ELEMENT *restrict residual,
+#define ADD_RESIDUAL(load, index) + load(residual + (index))
+#else
+#define RESIDUAL_ARGUMENT
+#define ADD_RESIDUAL(load, index)
 #endif
 
 // Comparisons that NaN fails, so that it stays NaN; each is one instruction.

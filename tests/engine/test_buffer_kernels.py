@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from engine_harness import DRIVERS, LogReader
-from engine_models import ArgumentValue, Array, in_memory, make_gpu, model, op
+from engine_models import Array, in_memory, make_gpu, model, op
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from droidmace.engine.attributes import Window
+from droidmace.engine.fusion import RESIDUAL_ARGUMENT
 from droidmace.engine.gpu_net import GpuNet
 from droidmace.engine.opencl.runtime import Gpu
 from droidmace.engine.opencl.tensor import BufferMemory
-from droidmace.engine.ops import buffer_conv, buffer_wide
+from droidmace.engine.ops import buffer_conv, buffer_wide, buffer_winograd
 from droidmace.engine.ops.buffer_pooling import BufferPooling
 from droidmace.engine.ops.registry import find_op
-from droidmace.formats.netdef import DataType, MemoryType, OperatorDef
+from droidmace.formats.netdef import Argument, DataType, MemoryType, OperatorDef
 
 Doubles = npt.NDArray[np.float64]
 _SETTINGS = settings(
@@ -29,7 +32,7 @@ _SETTINGS = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 _BOUNDED = ("NOOP", "RELU", "RELUX")
-_FLOAT_TOLERANCE, _HALF_TOLERANCE = 2e-5, 4e-3
+_FLOAT_TOLERANCE, _WINOGRAD_TOLERANCE, _HALF_TOLERANCE = 2e-5, 1e-4, 4e-3
 
 
 @pytest.fixture(scope="module", params=DRIVERS)
@@ -144,6 +147,23 @@ def _window_op(kind: str, case: dict[str, Any], sources: tuple[str, ...] = ()) -
     )
 
 
+_PLAIN: dict[str, Any] = {
+    "kernel": (3, 3),
+    "stride": (1, 1),
+    "dilation": (1, 1),
+    "pads": (2, 2),
+    "activation": "NOOP",
+    "bias": True,
+}
+_WINDOW_3X3 = Window((3, 3), (1, 1), (1, 1), None, 0)
+
+
+def _with_residual(made: OperatorDef) -> OperatorDef:
+    """The op with an activation ``r`` to be added."""
+    flag = Argument(name=RESIDUAL_ARGUMENT, i=1)
+    return replace(made, inputs=(*made.inputs, "r"), args=(*made.args, flag))
+
+
 @given(case=_sliding(widest=36), channels=st.integers(1, 70))
 @_SETTINGS
 def test_convolution(gpu: Gpu, case: dict[str, Any], channels: int) -> None:
@@ -178,6 +198,32 @@ def test_convolution_1x1(
     values = rng.standard_normal(channels, np.float32)
     ours = _run(gpu, [_window_op("Conv2D", case)], {"x": case["x"]}, {"w": weights, "b": values})
     _close(ours, _convolve(case, weights, values))
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels", "pads", "residual"),
+    [
+        ((1, 14, 16, 16), 32, (2, 2), False),
+        ((1, 17, 13, 20), 37, (2, 2), True),
+        ((2, 12, 15, 33), 16, (0, 3), False),
+        ((17, 3, 4, 16), 48, (2, 1), True),
+    ],
+)
+def test_winograd(
+    gpu: Gpu, shape: tuple[int, ...], channels: int, pads: tuple[int, int], residual: bool
+) -> None:
+    rng = np.random.default_rng(9)
+    case: dict[str, Any] = {**_PLAIN, "x": rng.standard_normal(shape, np.float32), "pads": pads}
+    weights = rng.standard_normal((channels, shape[3], 3, 3), np.float32)
+    bias = rng.standard_normal(channels, np.float32)
+    expected = _convolve(case, weights, bias)
+    assert buffer_winograd.pays(_WINDOW_3X3, shape[3], channels, expected.shape)
+    made, inputs = _window_op("Conv2D", case), {"x": case["x"]}
+    if residual:
+        made = _with_residual(made)
+        inputs["r"] = rng.standard_normal(expected.shape, np.float32)
+        expected = expected + inputs["r"]
+    _close(_run(gpu, [made], inputs, {"w": weights, "b": bias}), expected, _WINOGRAD_TOLERANCE)
 
 
 @given(case=_sliding(widest=40))
@@ -237,16 +283,6 @@ def test_fully_connected(gpu: Gpu, shape: tuple[int, int, int, int], channels: i
     _close(ours, np.maximum(sums, 0).reshape(batch, 1, 1, channels))
 
 
-_PLAIN: dict[str, Any] = {
-    "kernel": (3, 3),
-    "stride": (1, 1),
-    "dilation": (1, 1),
-    "pads": (2, 2),
-    "activation": "NOOP",
-    "bias": True,
-}
-
-
 @pytest.mark.parametrize("activation", ["TANH", "SIGMOID", "LEAKYRELU", "ELU"])
 def test_other_activations(gpu: Gpu, activation: str) -> None:
     rng = np.random.default_rng(5)
@@ -283,16 +319,7 @@ def test_residual(gpu: Gpu, size: int) -> None:
     weights = rng.standard_normal((37, 19, size, size), np.float32)
     bias = rng.standard_normal(37, np.float32)
     residual = rng.standard_normal((1, 9, 8, 37), np.float32)
-    arguments: dict[str, ArgumentValue] = {"droidmace_residual": 1}
-    plain = _window_op("Conv2D", {**case, "activation": "RELU"})
-    extended = op("Conv2D", [*plain.inputs, "r"], "y", **arguments)
-    fused = OperatorDef(
-        inputs=extended.inputs,
-        outputs=extended.outputs,
-        name=extended.name,
-        type=extended.type,
-        args=(*plain.args, *extended.args),
-    )
+    fused = _with_residual(_window_op("Conv2D", {**case, "activation": "RELU"}))
     ours = _run(gpu, [fused], {"x": case["x"], "r": residual}, {"w": weights, "b": bias})
     _close(ours, np.maximum(_convolve(case, weights, bias) + residual, 0))
 

@@ -3,66 +3,25 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from droidmace.engine.attributes import PADDING_VALID, Window, nhwc
+from droidmace.engine.attributes import PADDING_VALID, Shape, Window, nhwc
 from droidmace.engine.opencl.local_size import round_up
-from droidmace.engine.opencl.runtime import Dispatch, Gpu
+from droidmace.engine.opencl.runtime import Dispatch
 from droidmace.engine.opencl.tensor import NARROW, HostArray, Tensor
 from droidmace.engine.ops.aggregate import FullyConnected
 from droidmace.engine.ops.base import GpuOp, shape_key
+from droidmace.engine.ops.buffer_panels import Tile, pack_panels
 from droidmace.engine.ops.buffer_wide import (
     LANES,
     activation_options,
     bind_wide,
     packed_bias,
 )
+from droidmace.engine.ops.buffer_winograd import Winograd, pays
 from droidmace.engine.ops.conv import Conv2D, DepthwiseConv2d
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """What a work-item keeps in registers: ``pixels`` by ``width`` vectors of output channels."""
-
-    pixels: int
-    width: int
-
-    @classmethod
-    def of(cls, gpu: Gpu) -> Tile:
-        """As the device has registers: 32 of 16 floats, or 16 of 8."""
-        wide = gpu.device.device.native_vector_width_float >= LANES
-        return cls(7, 2) if wide else cls(6, 1)
-
-    def for_pixels(self, pixels: int) -> Tile:
-        """One pixel high where there are so few that most of the tile would be idle."""
-        return self if 2 * pixels > self.pixels else Tile(1, self.width)
-
-    @property
-    def panel(self) -> int:
-        """Output channels of one work-item."""
-        return self.width * LANES
-
-    @property
-    def options(self) -> tuple[str, ...]:
-        """Its build options."""
-        return (f"-DTILE={self.pixels}", f"-DWIDTH={self.width}")
-
-
-def pack_panels(weights: HostArray, *, panel: int) -> HostArray:
-    """OIHW to [panel of outputs][tap][input][output], then zeros as many as there are inputs."""
-    outputs, inputs, height, width = weights.shape
-    panels = -(-outputs // panel)
-    packed = np.zeros(panels * panel * inputs * height * width + inputs, weights.dtype)
-    shape = (panels, height * width, inputs, panel)
-    view = packed[: packed.size - inputs].reshape(shape)
-    taps = weights.reshape(outputs, inputs, height * width)
-    for index in range(panels):
-        part = taps[index * panel : (index + 1) * panel]
-        view[index, :, :, : len(part)] = part.transpose(2, 1, 0)
-    return packed
 
 
 def pack_depthwise(weights: HostArray) -> HostArray:
@@ -147,32 +106,53 @@ class Panels:
 
 
 class BufferConv2D(Conv2D):
-    """Convolution as a product of matrices; with groups as on any device."""
+    """Convolution as products of matrices, 3x3 by Winograd; with groups as on any device."""
 
     def upload(self) -> None:
-        """See :class:`Conv2D`."""
+        """See :class:`Conv2D`; which layout the filter needs is known with the shapes."""
+        self._panels: Panels | None = None
+        self._winograd: Winograd | None = None
         if self.is_grouped:
             super().upload()
-        else:
-            self.panels = Panels(self)
 
     @property
     def is_grouped(self) -> bool:
         """Whether an output is made from some of the inputs only."""
         return self.op.int_arg("group", 1) != 1
 
+    def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
+        """See :class:`SingleOutputOp`."""
+        output = super().output_shape(shapes)
+        outputs, inputs, *_ = self.filter_shape
+        self._scratch: list[Shape] = []
+        if self.is_grouped:
+            return output
+        # transformed values are too large for 16 bits, or too small
+        if not self.context.memory.half and pays(self.window, inputs, outputs, output):
+            self._winograd = self._winograd or Winograd(self)
+            self._scratch = self._winograd.scratch_shapes(output)
+        else:
+            self._panels = self._panels or Panels(self)
+        return output
+
+    def scratch_shapes(self) -> list[Shape]:
+        """See :class:`GpuOp`."""
+        return self._scratch
+
     def bind_single(self, inputs: Sequence[Tensor], output: Tensor) -> list[Dispatch]:
         """See :class:`SingleOutputOp`."""
-        if self.is_grouped:
-            return super().bind_single(inputs, output)
         sizes = nhwc(output.shape)
         window = self.window
+        pads = (self.padding[0] // 2, self.padding[1] // 2)
+        if self._scratch and self._winograd is not None:
+            return self._winograd.bind(inputs, output, pads)
+        if self._panels is None:
+            return super().bind_single(inputs, output)
         if window.kernel == (1, 1) and window.stride == (1, 1) and self.padding == (0, 0):
             key = shape_key("conv2d_1x1_opencl_kernel", *sizes)
-            return [self.panels.bind("buffer_conv_2d_1x1", key, inputs, output)]
+            return [self._panels.bind("buffer_conv_2d_1x1", key, inputs, output)]
         key = shape_key("conv2d_general_opencl_kernel", *sizes, *window.kernel)
-        pads = (self.padding[0] // 2, self.padding[1] // 2)
-        return [self.panels.bind_window(key, inputs, output, window, pads)]
+        return [self._panels.bind_window(key, inputs, output, window, pads)]
 
 
 class BufferFullyConnected(FullyConnected):
