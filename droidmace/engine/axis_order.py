@@ -112,8 +112,9 @@ def takes_nchw(op: OperatorDef, *, on_gpu: bool = False) -> bool:
 
 def turns_constant(op: OperatorDef, index: int, *, on_gpu: bool = False) -> bool:
     """Whether input ``index``, a constant image that lies as NCHW in the file, must be turned to
-    NHWC for ``op``. Filters never are; nor are the constants of an op that takes NCHW itself."""
-    if op.int_arg("data_format") != DataFormat.AUTO or takes_nchw(op, on_gpu=on_gpu):
+    NHWC for ``op``. Filters never are; nor are the constants of an op that takes NCHW itself, nor
+    those of a GPU net, which lie as the GPU reads them: NHWC."""
+    if on_gpu or op.int_arg("data_format") != DataFormat.AUTO or takes_nchw(op):
         return False
     return index != 1 or op.type not in _FILTER_OPS
 
