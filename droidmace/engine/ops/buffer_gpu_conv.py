@@ -34,6 +34,8 @@ _MOST_ITEMS = 256
 """Work-items that can share out sums (MOST_ITEMS in the kernels)."""
 _ITEMS = 128
 """Work-items in a group, if a tuning run does not know better."""
+_FEWEST_ITEMS = 8
+"""Smaller groups with a barrier are compiled wrong by PoCL 3.1."""
 _MOST_PARTS = 32
 _ITEMS_PER_UNIT = 512
 """Work-items that keep a compute unit busy: sums are not shared out any further."""
@@ -94,6 +96,7 @@ def shared_sums(terms: int) -> Rule:
         parts = min(_power_of_2(terms // 2), _power_of_2(room), most, items)
         across = min(_power_of_2(gws[0], up=True), 8, items // parts)
         down = min(_power_of_2(gws[1], up=True), items // parts // across)
+        down = max(down, min(_FEWEST_ITEMS, items) // parts // across)
         return (across, down, parts, 0)
 
     return rule
