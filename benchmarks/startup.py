@@ -14,6 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from rivals.droidmace_engine import ConvertedNet
 # the claims of configs/phones/mali.yml that the rule looks at
 _IDENTITY = {"platform_name": "ARM Platform", "device_name": "Mali-G78 r0p1"}
 _TABLE = re.compile(r"^time +([0-9.]+) +([0-9.]+) +([0-9.]+) +([0-9.]+)", re.MULTILINE)
+_TIMEOUT_S = 120.0
 _ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -46,10 +48,17 @@ def measure_starts(
                 output = _run(model, driver, Path(folder), kind)
                 match = _TABLE.search(output)
                 if match is None:
-                    return {"failed": output.strip().splitlines()[-1] if output.strip() else ""}
+                    return {"failed": _reason(output)}
                 times = {"init_ms": float(match[2]), "warmup_ms": float(match[3])}
                 starts[kind].append(times)
     return starts
+
+
+def _reason(output: str) -> str:
+    """The errors that a process logged, else its last line."""
+    lines = output.strip().splitlines()
+    errors = [line for line in lines if line.startswith(("E ", "F "))]
+    return "; ".join(errors[-2:]) or (lines[-1] if lines else "it printed nothing")
 
 
 def _run(model: ConvertedNet, driver: Driver, folder: Path, kind: str) -> str:
@@ -74,10 +83,17 @@ def _run(model: ConvertedNet, driver: Driver, folder: Path, kind: str) -> str:
         f"--output_file={folder / 'output'}",
         "--round=1",
     ]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, env=environ, timeout=120
-        )
-    except subprocess.TimeoutExpired:
-        return "no end within 120 s"
-    return done.stdout + done.stderr
+    lines = []
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ
+    ) as process:
+        assert process.stdout is not None
+        watchdog = threading.Timer(_TIMEOUT_S, process.kill)
+        watchdog.start()
+        for line in process.stdout:
+            lines.append(line)
+            if "retry ..." in line:  # mace_run would go on like that for ever
+                process.kill()
+                break
+        watchdog.cancel()
+    return "".join(lines)

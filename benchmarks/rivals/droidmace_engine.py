@@ -71,12 +71,12 @@ class DroidmaceRunner(Runner):
             if task.options.get("tuned"):
                 parameters = _tune(model, task)
             self._net = _make_net(model, parameters)
+            self._model = model
+            self._inputs = {model.input_name: _nhwc(task.image)}
+            for _ in range(2):  # programs are built in the first run, launches prepared after it
+                self._net.run(self._inputs)
         except DroidmaceError as exc:
-            raise UnavailableError(str(exc)) from exc
-        self._model = model
-        self._inputs = {model.input_name: _nhwc(task.image)}
-        for _ in range(2):  # programs are built in the first run, launches prepared after it
-            self._net.run(self._inputs)
+            raise UnavailableError(f"{exc} ({(exc.details or 'no details')[:300]})") from exc
 
     def run(self) -> None:
         """See :class:`Runner`: all commands of a run, and waiting for the last."""
