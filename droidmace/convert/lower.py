@@ -23,7 +23,6 @@ REFUSED = {
     "Erf": "MACE has no error function; export GELU with approximate='tanh'",
     "Log": "MACE has no logarithm",
     "Softplus": "MACE has no logarithm",
-    "Mish": "MACE has no logarithm",
     "LSTM": "MACE's LSTM is TensorFlow's cell",
     "GRU": "MACE has no recurrent op",
     "RNN": "MACE has no recurrent op",

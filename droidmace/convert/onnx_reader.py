@@ -102,7 +102,7 @@ def _fix_input_shapes(model: ModelProto, inputs: Sequence[TensorSpec], path: Pat
         tensor_type = value.type.tensor_type
         if any(not 1 <= size < 1 << 31 for size in spec.shape):
             raise ModelError(
-                f"input {name!r} is declared as {_text(spec.shape)}",
+                f"input {name!r} is declared as {_text(spec.shape)}: a size is below 1 or too large",
                 where=str(path),
                 hint="correct input_shapes: every size is at least 1 and below 2^31",
             )

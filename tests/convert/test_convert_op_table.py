@@ -91,6 +91,7 @@ UNARY = {
         "Tanh",
         "Softsign",
         "HardSigmoid",
+        "Ceil",
     ]
 }
 ARITHMETIC = {
@@ -170,6 +171,17 @@ ARITHMETIC = {
             "six": np.float32(6),
             "seven": np.float32(7),
         },
+    ),
+    "PRelu per pixel": one("PRelu", "s", weights={"s": floats(5, 6)}),
+    "Celu": one("Celu", alpha=0.7),
+    "Gelu": one("Gelu", approximate="tanh", opset=20),
+    "Mish": one("Mish", opset=18),
+    "Mish apart": Case(
+        [
+            node("Softplus", ["x"], ["s"]),
+            node("Tanh", ["s"], ["t"]),
+            node("Mul", ["x", "t"], ["y"]),
+        ]
     ),
     "SiLU": Case([node("Sigmoid", ["x"], ["s"]), node("Mul", ["x", "s"], ["y"])]),
 }
@@ -288,6 +300,13 @@ WEIGHTED |= {
         strides=[2, 2],
         output_shape=[10, 13],
     ),
+    "ConvTranspose to a larger size": one(
+        "ConvTranspose",
+        "w",
+        weights={"w": floats(8, 3, 3, 3)},
+        strides=[3, 2],
+        output_shape=[16, 14],
+    ),
     "ConvTranspose SAME": one(
         "ConvTranspose",
         "w",
@@ -305,6 +324,9 @@ WEIGHTED |= {
     ),
 }
 PRODUCTS = {
+    "Gemm with a matrix added": one(
+        "Gemm", "w", "c", weights={"w": floats(7, 4), "c": floats(3, 4)}, shape=(3, 7), beta=0.5
+    ),
     "Gemm of a matrix": one("Gemm", "w", weights={"w": floats(7, 4)}, shape=(3, 7)),
     "Gemm of a turned matrix": one(
         "Gemm", "w", weights={"w": floats(3, 4)}, shape=(3, 7), transA=1
@@ -513,6 +535,14 @@ SHAPES = {
         "a",
         "t",
         weights={"s": ints(1, 0), "e": ints(-1, 99), "a": ints(1, 3), "t": ints(1, 2)},
+    ),
+    "Slice backwards": one(
+        "Slice",
+        "s",
+        "e",
+        "a",
+        "t",
+        weights={"s": ints(-1, 4), "e": ints(-99, 0), "a": ints(1, 2), "t": ints(-2, -1)},
     ),
     "Slice old": one("Slice", starts=[2], ends=[5], axes=[2], opset=9),
     "halves": Case(

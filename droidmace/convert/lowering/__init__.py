@@ -3,6 +3,7 @@
 from droidmace.convert.lowering import (
     activations,
     arithmetic,
+    composed,
     convolution,
     dense,
     normalization,
@@ -20,6 +21,7 @@ __all__ = [
     "OpSupport",
     "activations",
     "arithmetic",
+    "composed",
     "convolution",
     "dense",
     "normalization",

@@ -10,6 +10,7 @@ from droidmace.convert.conversion import Conversion
 from droidmace.convert.graph import Node
 from droidmace.convert.layout import C
 from droidmace.convert.lowering.arithmetic import scalar_arguments
+from droidmace.convert.lowering.composed import general_prelu
 from droidmace.convert.lowering.registry import converts
 from droidmace.convert.mace_ops import ArgumentValue, EltwiseType
 
@@ -101,20 +102,20 @@ def clip(state: Conversion, node: Node) -> None:
         state.emit(node, "Eltwise", (source.tensor,), source.shape, source.groups, arguments)
 
 
-@converts("PRelu", to=("Activation",), limits=("slopes that are not one per channel",))
+@converts("PRelu", to=("Activation", "Eltwise"), limits=("slopes that are computed",))
 def prelu(state: Conversion, node: Node) -> None:
-    """PRelu with one slope per channel."""
+    """PRelu: an activation with one slope per channel, else worked out."""
     source = state.value(node)
     slope = state.constant(node, 1)
     rank = len(source.groups)
     aligned = (1,) * (rank - slope.ndim) + slope.shape
     varying = [axis for axis, size in enumerate(aligned) if size > 1]
-    if len(aligned) != rank or len(varying) > 1:
-        raise node.refuse(f"slopes of shape {slope.shape}; MACE takes one per channel")
-    if varying and source.groups[varying[0]] != (C,):
-        source = state.plain(node, source)
-        if source.groups[varying[0]] != (C,):
-            raise node.refuse(f"its slopes vary along axis {varying[0]}, not along the channels")
+    per_channel = len(aligned) == rank and (
+        not varying or [source.groups[axis] for axis in varying] == [(C,)]
+    )
+    if not per_channel:
+        general_prelu(state, node)
+        return
     channels = source.size(C)
     spread = np.broadcast_to(slope.reshape(-1), (channels,))
     alpha = state.use_constant(node.input(1), spread, node)

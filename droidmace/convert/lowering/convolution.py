@@ -229,7 +229,11 @@ def _crops(
         target = size[axis] * strides[axis]
         if wanted is not None:
             target = wanted[axis]
-        total = max(full - target, 0)
+        if full < target:
+            before.append(0)
+            after.append(full - target - extra[axis])
+            continue
+        total = full - target
         small, large = total // 2, total - total // 2
         early, late = (small, large) if automatic == "SAME_UPPER" else (large, small)
         before.append(early)

@@ -32,8 +32,14 @@ def gemm(state: Conversion, node: Node) -> None:
     if not node.integer("transB", 0):
         weights = weights.T
     scaled = weights * np.float32(node.number("alpha", 1.0))
-    bias = state.bias(node, weights.shape[0], node.number("beta", 1.0))
-    fully_connected(state, node, source, scaled, bias)
+    beta = node.number("beta", 1.0)
+    bias_shape = state.constant(node, 2).shape if node.input(2) else ()
+    if bias_shape[:-1] != (1,) * (len(bias_shape) - 1):
+        product = fully_connected(state, node, source, scaled, (), last=False)
+        addend = Constant(node.input(2), state.constant(node, 2) * np.float32(beta))
+        combine(state, node, EltwiseType.SUM, product, addend, last=True)
+        return
+    fully_connected(state, node, source, scaled, state.bias(node, weights.shape[0], beta))
 
 
 @converts("MatMul", to=("FullyConnected", "Conv2D", "MatMul"), limits=("vectors",))
@@ -66,8 +72,10 @@ def fully_connected(
     source: Value,
     weights: NDArray[np.float32],
     bias: tuple[str, ...],
-) -> None:
-    """A matrix times constant ``weights`` (outputs, inputs)."""
+    *,
+    last: bool = True,
+) -> Value:
+    """A matrix times constant ``weights`` (outputs, inputs); ``node``'s result if ``last``."""
     outputs, inputs = weights.shape
     batch, summed = source.groups
     if source.onnx_shape[1] != inputs:
@@ -81,13 +89,15 @@ def fully_connected(
     filters = laid_out.reshape(outputs, source.size(C), source.size(H), source.size(W))
     name = state.use_constant(node.input(1), filters, node)
     rows = source.size(N)
-    state.emit(
-        node,
-        "FullyConnected",
-        (source.tensor, name, *bias),
-        (rows, 1, 1, outputs),
-        Layout.at((rows, outputs), (N, C)).groups,
-        multiply_adds=rows * outputs * inputs,
+    shape, groups = (rows, 1, 1, outputs), Layout.at((rows, outputs), (N, C)).groups
+    reads, work = (source.tensor, name, *bias), rows * outputs * inputs
+    if last:
+        state.emit(node, "FullyConnected", reads, shape, groups, multiply_adds=work)
+        return state.values[node.output]
+    return Value(
+        state.step(node, "product", "FullyConnected", reads, shape, multiply_adds=work),
+        shape,
+        groups,
     )
 
 

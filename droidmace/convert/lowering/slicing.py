@@ -70,9 +70,9 @@ def split(state: Conversion, node: Node) -> None:
         start += size
 
 
-@converts("Slice", to=("Slice",), gpu=False, limits=("negative steps",))
+@converts("Slice", to=("Slice", "Gather"), gpu=False)
 def slice_node(state: Conversion, node: Node) -> None:
-    """Slice: one MACE op per axis that it cuts."""
+    """Slice: one MACE op per axis that it cuts; backwards it is a Gather."""
     source = state.value(node)
     starts = node.ints("starts") or state.integers(node, 1, "starts") or ()
     ends = node.ints("ends") or state.integers(node, 2, "ends") or ()
@@ -81,11 +81,14 @@ def slice_node(state: Conversion, node: Node) -> None:
     shape = source.onnx_shape
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         index = axis % len(shape)
-        if step < 1:
-            raise node.refuse(f"it steps by {step}; MACE's slices run forwards")
+        if step == 0:
+            raise node.refuse("it steps by 0", hint="the file is damaged")
         first, last, _ = slice(start, end, step).indices(shape[index])
         source, place = _single(state, node, source, index)
         if place is None or (first, last, step) == (0, shape[index], 1):
+            continue
+        if step < 0:
+            source = _pick(state, node, source, index, place, list(range(first, last, step)))
             continue
         source = _slice(state, node, source, index, place, (first, last, step))
     state.settle(node, source)
@@ -136,11 +139,7 @@ def gather(state: Conversion, node: Node) -> None:
     elif chosen == list(range(chosen[0], chosen[0] + len(chosen))):
         source = _slice(state, node, source, axis, place, (chosen[0], chosen[-1] + 1, 1))
     else:
-        constant = state.new_constant(node, "indices", np.array(chosen, np.int32))
-        result = _resized(source, axis, place, len(chosen))
-        inputs = (source.tensor, constant)
-        tensor = state.step(node, "gathered", "Gather", inputs, result.shape, {"axis": place})
-        source = replace(result, tensor=tensor)
+        source = _pick(state, node, source, axis, place, chosen)
     groups = source.groups
     if indices.ndim == 0:
         groups = (*groups[:axis], *groups[axis + 1 :])
@@ -151,6 +150,19 @@ def gather(state: Conversion, node: Node) -> None:
             raise node.refuse(f"indices of shape {indices.shape}", hint="flatten the indices")
         groups = view.groups
     state.settle(node, source.regrouped(groups))
+
+
+def _pick(
+    state: Conversion, node: Node, source: Value, axis: int, place: int, chosen: list[int]
+) -> Value:
+    """``source`` with the ``chosen`` elements of ONNX axis ``axis``, in that order."""
+    if not chosen:
+        raise node.refuse("it leaves nothing over")
+    constant = state.new_constant(node, "indices", np.array(chosen, np.int32))
+    result = _resized(source, axis, place, len(chosen))
+    inputs = (source.tensor, constant)
+    tensor = state.step(node, "gathered", "Gather", inputs, result.shape, {"axis": place})
+    return replace(result, tensor=tensor)
 
 
 def _chosen_rows(state: Conversion, node: Node) -> None:

@@ -10,6 +10,7 @@ from droidmace.convert.passes.patterns import (
     find_channel_shuffles,
     find_hard_sigmoids,
     find_hard_swishes,
+    find_mishes,
     fold_pads,
 )
 from droidmace.convert.passes.pruning import drop_identities, drop_unreachable, lift_constants
@@ -27,6 +28,7 @@ _PASSES = (
     fold_affine,
     find_hard_sigmoids,
     find_hard_swishes,
+    find_mishes,
     find_channel_shuffles,
     join_slices,
     drop_unreachable,

@@ -41,25 +41,9 @@ def find_hard_sigmoids(graph: Graph) -> Graph:
         attributes = {"alpha": factor, "beta": clip.number("offset", 0.0) * factor}
         return Node(after.name, "HardSigmoid", clip.inputs, after.outputs, attributes)
 
-    def clip_of_sum_alone(graph: Graph) -> Graph:
-        found = fold_pairs(graph, frozenset({"Clip"}), clip_of_sum)
-        found = fold_pairs(found, frozenset({"Div", "Mul"}), divided)
-        found = _find_divided_products(found)
-        remaining = {node.output for node in found.nodes if node.op_type == "_ShiftedClip"}
-        if not remaining:
-            return found
-        # Not what it looked like: put back what was there.
-        writers = graph.producers()
-        nodes: list[Node] = []
-        for node in found.nodes:
-            if node.output in remaining:
-                clip = writers[node.output]
-                nodes += [writers[clip.input(0)], clip]
-            else:
-                nodes.append(node)
-        return replace(found, nodes=tuple(nodes))
-
-    return clip_of_sum_alone(graph)
+    found = fold_pairs(graph, frozenset({"Clip"}), clip_of_sum)
+    found = fold_pairs(found, frozenset({"Div", "Mul"}), divided)
+    return _restored(graph, _find_divided_products(found), "_ShiftedClip")
 
 
 def _find_divided_products(graph: Graph) -> Graph:
@@ -113,6 +97,28 @@ def find_hard_swishes(graph: Graph) -> Graph:
     return fold_pairs(graph, frozenset({"Mul"}), fold)
 
 
+def find_mishes(graph: Graph) -> Graph:
+    """x tanh(softplus(x)): a Mish, which needs no logarithm."""
+
+    def gate(graph: Graph, first: Node, tanh: Node, constants: dict[str, Array]) -> Node | None:
+        return (
+            Node(tanh.name, "_MishGate", first.inputs, tanh.outputs)
+            if first.op_type == "Softplus"
+            else None
+        )
+
+    def fold(graph: Graph, gate: Node, product: Node, constants: dict[str, Array]) -> Node | None:
+        if gate.op_type != "_MishGate":
+            return None
+        if sorted(product.inputs) != sorted((gate.input(0), gate.output)):
+            return None
+        return Node(product.name, "Mish", gate.inputs, product.outputs)
+
+    found = fold_pairs(graph, frozenset({"Tanh"}), gate)
+    found = fold_pairs(found, frozenset({"Mul"}), fold)
+    return _restored(graph, found, "_MishGate")
+
+
 def find_channel_shuffles(graph: Graph) -> Graph:
     """Reshape to (n, groups, channels of one, …), Transpose of those two, Reshape back."""
 
@@ -136,13 +142,20 @@ def find_channel_shuffles(graph: Graph) -> Graph:
 
     found = fold_pairs(graph, frozenset({"Transpose"}), swap)
     found = fold_pairs(found, frozenset({"Reshape"}), join)
-    remaining = {node.output for node in found.nodes if node.op_type == "_Shuffled"}
+    return _restored(graph, found, "_Shuffled")
+
+
+def _restored(graph: Graph, found: Graph, marker: str) -> Graph:
+    """``found`` with every pair that is still only ``marker`` as it was in ``graph``."""
+    remaining = {node.output for node in found.nodes if node.op_type == marker}
     writers = graph.producers()
+    folded = writers.keys() - found.producers().keys()
     nodes: list[Node] = []
     for node in found.nodes:
         if node.output in remaining:
-            turn = writers[node.output]
-            nodes += [writers[turn.input(0)], turn]
+            second = writers[node.output]
+            nodes += [writers[name] for name in second.inputs if name in folded]
+            nodes.append(second)
         else:
             nodes.append(node)
     return replace(found, nodes=tuple(nodes))
