@@ -35,29 +35,29 @@ __kernel void group_mean(GWS2 IN(input),
 }
 #endif
 
-#ifdef normalize
+#ifdef normalize_pixels
 // Global size: (channel blocks, width, batch * height).
 //   CENTER        take the mean off
 //   POWER         divide by the spread: 1 it is as it stands, 2 its square root
 //   EPSILON_LAST  epsilon is added after the root
 //   AFFINE        a factor and an offset per channel
-__kernel void normalize(GWS3 IN(input),
+__kernel void normalize_pixels(GWS3 IN(input),
 #ifdef CENTER
-                        IN(mean),
+                               IN(mean),
 #endif
 #ifdef POWER
-                        IN(spread),
-                        __private const float epsilon,
+                               IN(spread),
+                               __private const float epsilon,
 #endif
 #ifdef AFFINE
-                        WEIGHTS(scale),
-                        WEIGHTS(offset),
+                               WEIGHTS(scale),
+                               WEIGHTS(offset),
 #endif
-                        __private const int height,
-                        __private const int channels,
-                        __private const float max_limit,
-                        __private const float coefficient,
-                        OUT(output)) {
+                               __private const int height,
+                               __private const int channels,
+                               __private const float max_limit,
+                               __private const float coefficient,
+                               OUT(output)) {
   if (IDLE3) return;
   const int block = get_global_id(0);
   const int w = get_global_id(1);

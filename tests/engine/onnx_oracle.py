@@ -22,7 +22,7 @@ from droidmace.engine.gpu_net import GpuNet
 from droidmace.engine.macelog import MaceLog
 from droidmace.engine.model import Model, load_model
 from droidmace.engine.opencl.runtime import Dispatch, Gpu
-from droidmace.formats.netdef import DataType, MemoryType, parse_model
+from droidmace.formats.netdef import MemoryType, parse_model
 
 Values = npt.NDArray[Any]
 SETTINGS = settings(
@@ -134,17 +134,6 @@ def compare(ours: Values, wanted: Values, tolerance: float, where: str) -> None:
     error = float(np.abs(ours - wanted).max(initial=0)) / scale
     assert math.isfinite(error), where
     assert error <= tolerance, f"{where}: off by {error}"
-
-
-def as_half(made: Model) -> Model:
-    """The model with 16-bit floats for activations and weights."""
-    import dataclasses
-
-    constants = {
-        name: value.astype(np.float16) if value.dtype == np.float32 else value
-        for name, value in made.constants.items()
-    }
-    return Model(dataclasses.replace(made.net, data_type=DataType.DT_HALF), constants)
 
 
 def _convert(

@@ -105,7 +105,7 @@ class Normalization(SingleOutputOp):
         ]
         return self.gpu.bind(
             "normalize",
-            "normalize",
+            "normalize_pixels",
             options=options,
             arguments=(
                 source,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from droidmace.engine.attributes import EltwiseType, FusedActivation, Shape, nhwc, unsupported
 from droidmace.engine.opencl import local_size
 from droidmace.engine.opencl.runtime import Bindable, Dispatch, KernelArgument
@@ -76,17 +78,22 @@ class Eltwise(SingleOutputOp):
 
     def output_shape(self, shapes: Mapping[str, Shape]) -> Shape:
         """See :class:`SingleOutputOp`."""
-        ranks = {len(shapes[name]) for name in self.inputs}
+        found = []
         for name in self.op.inputs:
-            if name in self.context.weights:
-                values = self.context.weights.array(name)
-                if values.dtype.kind != "f":
-                    raise not_on_gpu(self.op, f"{name!r} holds whole numbers")
-                ranks.add(values.ndim)
+            if name in shapes:
+                found.append(shapes[name])
+                continue
+            values = self.context.weights.array(name)
+            if values.dtype.kind != "f":
+                raise not_on_gpu(self.op, f"{name!r} holds whole numbers")
+            found.append(values.shape)  # MACE's GPU takes a constant image as NHWC, unlike its CPU
+        ranks = {len(shape) for shape in found}
         if not (ranks <= {0, 1, 4} or ranks <= {0, 1, 2}):
             raise not_on_gpu(self.op, f"inputs of {sorted(ranks)} axes")
-        (shape,) = self.inferred_shapes(shapes)
-        return shape
+        try:
+            return tuple(np.broadcast_shapes(*found))
+        except ValueError as exc:
+            raise unsupported(self.op, f"inputs {', '.join(str(list(s)) for s in found)}") from exc
 
     def bind_single(self, inputs: Sequence[Tensor], output: Tensor) -> list[Dispatch]:
         """See :class:`SingleOutputOp`."""
