@@ -343,9 +343,31 @@ def resize_axis(op: OperatorDef, source: int, result: int) -> np.ndarray:
         if mode:
             at = 0.0 if mode == 2 and result == 1 else at - 0.5
         low = math.floor(at)
+        if op.type == "ResizeBicubic":
+            for place, weight in cubic_weights(low, round((at - low) * 1024) / 1024, mode, source):
+                matrix[x, place] += weight
+            continue
         matrix[x, max(low, 0)] += 1 - (at - low)
         matrix[x, min(math.ceil(at), source - 1)] += at - low
     return matrix
+
+
+def cubic_weights(low: int, x: float, mode: int, source: int) -> list[tuple[int, float]]:
+    """Pixels and their weights, as ``resize_bicubic.cc`` has them."""
+    a = -0.5 if mode == 1 else -0.75
+
+    def near(d: float) -> float:
+        return ((a + 2) * d - (a + 3)) * d * d + 1
+
+    def far(d: float) -> float:
+        return ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+
+    weights = [(low - 1, far(x + 1)), (low, near(x)), (low + 1, near(1 - x)), (low + 2, far(2 - x))]
+    if mode == 1:
+        inside = [(place, weight) for place, weight in weights if 0 <= place < source]
+        total = sum(weight for _, weight in inside)
+        return [(place, weight / total) for place, weight in inside]
+    return [(min(max(place, 0), source - 1), weight) for place, weight in weights]
 
 
 def resize(net: NetDef, op: OperatorDef, inputs: list[np.ndarray]) -> np.ndarray:
@@ -371,6 +393,7 @@ OPS: dict[str, Callable[[NetDef, OperatorDef, list[np.ndarray]], np.ndarray]] = 
     "Pooling": pool,
     "Reduce": reduce,
     "Reshape": reshape,
+    "ResizeBicubic": resize,
     "ResizeBilinear": resize,
     "ResizeNearestNeighbor": resize,
     "Softmax": softmax,

@@ -592,6 +592,24 @@ RESIZES = {
         coordinate_transformation_mode="asymmetric",
         nearest_mode="floor",
     ),
+    "cubic": one(
+        "Resize",
+        "",
+        "s",
+        weights={"s": np.array([1, 1, 2, 4], np.float32)},
+        mode="cubic",
+        coordinate_transformation_mode="pytorch_half_pixel",
+        ops=["ResizeBicubic"],
+    ),
+    "cubic of half pixels, inside": one(
+        "Resize",
+        "",
+        "s",
+        weights={"s": np.array([1, 1, 2, 2], np.float32)},
+        mode="cubic",
+        cubic_coeff_a=-0.5,
+        exclude_outside=1,
+    ),
     "Upsample": one("Upsample", "s", weights={"s": np.array([1, 1, 2, 2], np.float32)}, opset=9),
     "Upsample linear": one(
         "Upsample", "s", weights={"s": np.array([1, 1, 2, 2], np.float32)}, opset=9, mode="linear"

@@ -428,10 +428,15 @@ REFUSED = {
         {},
         "LRN node 'l': it runs over 4 channels",
     ),
-    "cubic resize": (
+    "cubic resize between MACE's steps": (
         [node("Resize", ["x", "", "scales"], ["y"], name="r", mode="cubic")],
-        {"scales": np.array([1, 1, 2, 2], np.float32)},
-        "Resize node 'r': mode 'cubic'",
+        {"scales": np.array([1, 1, 1.9, 1.9], np.float32)},
+        "Resize node 'r': cubic with coordinates 'half_pixel'",
+    ),
+    "a resize that keeps the size": (
+        [node("Resize", ["x", "", "scales"], ["y"], name="r", mode="linear")],
+        {"scales": np.array([1, 1, 1.1, 1.1], np.float32)},
+        "Resize node 'r': linear with coordinates 'half_pixel' from 6x6 to 6x6",
     ),
     "resize that rounds up": (
         [

@@ -23,6 +23,14 @@ IMAGE_PLACES = (N, C, H, W)
 Matrix = NDArray[np.float32]
 """(results, sources) along one axis: how much of each source is in each result."""
 _TOLERANCE = 1e-4
+_MAX_PAIRS = 1 << 26
+_MACE_OPS = {
+    "nearest": "ResizeNearestNeighbor",
+    "linear": "ResizeBilinear",
+    "cubic": "ResizeBicubic",
+}
+_CUBIC_STEPS = 1024
+"""MACE's cubic kernel is a table of so many distances."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +45,14 @@ class _Axis:
 @converts(
     "Resize",
     "Upsample",
-    to=("ResizeNearestNeighbor", "ResizeBilinear"),
-    limits=("cubic", "antialiasing", "tf_crop_and_resize", "modes that MACE has no equal of"),
+    to=tuple(_MACE_OPS.values()),
+    limits=("antialiasing", "tf_crop_and_resize", "modes that MACE has no equal of"),
 )
 def resize(state: Conversion, node: Node) -> None:
-    """Resize and Upsample, nearest and linear."""
-    mode = node.text("mode", "nearest")
-    if mode not in {"nearest", "linear", "bilinear"}:
-        raise node.refuse(f"mode {mode!r}; nearest and linear can be converted")
+    """Resize and Upsample."""
+    mode = node.text("mode", "nearest").removeprefix("bi")
+    if mode not in _MACE_OPS:
+        raise node.refuse(f"mode {mode!r} is unknown", hint="nearest, linear or cubic")
     if node.integer("antialias", 0):
         raise node.refuse("it smooths what it shrinks; MACE cannot", hint="set antialias=False")
     rank = len(state.value(node).groups)
@@ -54,24 +62,29 @@ def resize(state: Conversion, node: Node) -> None:
         raise node.refuse("its sizes are not known", hint="export the model with static shapes")
     if target[:2] != source.onnx_shape[:2]:
         raise node.refuse("it resizes batch or channels; MACE resizes height and width")
-    if target == source.onnx_shape:
-        state.settle(node, source)
-        return
     height, width = (*target[2:], 1)[:2]
     scales = _scales(state, node, rank)
     axes = [
         _Axis(source.size(place), size, scale or size / source.size(place))
         for place, size, scale in zip((H, W), (height, width), scales, strict=True)
     ]
-    nearest = mode == "nearest"
-    wanted = [_onnx_matrix(state, node, axis, nearest=nearest) for axis in axes]
-    candidates = _nearest_ways() if nearest else _linear_ways()
+    if any(axis.source * axis.result > _MAX_PAIRS for axis in axes):
+        raise node.refuse(f"{target} is too large")
+    wanted = [_onnx_matrix(state, node, axis, mode) for axis in axes]
+    same_size = target == source.onnx_shape
+    if same_size and all(
+        _equal(matrix, np.eye(len(matrix), dtype=np.float32)) for matrix in wanted
+    ):
+        state.settle(node, source)
+        return
     fitting = next(
         (
             arguments
-            for arguments in candidates
-            if all(
-                np.abs(_mace_matrix(axis, arguments, nearest=nearest) - matrix).max() < _TOLERANCE
+            for arguments in _ways(mode)
+            # MACE copies what has the size already.
+            if not same_size
+            and all(
+                _equal(_mace_matrix(axis, arguments, mode), matrix)
                 for axis, matrix in zip(axes, wanted, strict=True)
             )
         ),
@@ -81,13 +94,16 @@ def resize(state: Conversion, node: Node) -> None:
         raise node.refuse(
             f"{mode} with coordinates {_coordinates(state, node)!r} "
             f"from {axes[0].source}x{axes[1].source} to {height}x{width} is not what MACE can do",
-            hint="use half_pixel for linear, asymmetric with floor for nearest",
+            hint="use pytorch_half_pixel for linear and cubic, asymmetric with floor for nearest",
         )
     shape = (source.size(N), height, width, source.size(C))
     groups = Layout.at((shape[0], shape[3], height, width)[:rank], IMAGE_PLACES[:rank]).groups
-    op_type = "ResizeNearestNeighbor" if nearest else "ResizeBilinear"
     arguments = {"size": (height, width), **fitting}
-    state.emit(node, op_type, (source.tensor,), shape, groups, arguments)
+    state.emit(node, _MACE_OPS[mode], (source.tensor,), shape, groups, arguments)
+
+
+def _equal(ours: Matrix, wanted: Matrix) -> bool:
+    return bool(np.abs(ours - wanted).max() < _TOLERANCE)
 
 
 def _scales(state: Conversion, node: Node, rank: int) -> tuple[float | None, float | None]:
@@ -108,7 +124,7 @@ def _coordinates(state: Conversion, node: Node) -> str:
     return node.text("coordinate_transformation_mode", "asymmetric" if old else "half_pixel")
 
 
-def _onnx_matrix(state: Conversion, node: Node, axis: _Axis, *, nearest: bool) -> Matrix:
+def _onnx_matrix(state: Conversion, node: Node, axis: _Axis, mode: str) -> Matrix:
     """Where ONNX takes each result from."""
     x = np.arange(axis.result, dtype=np.float32)
     scale = np.float32(axis.scale)
@@ -128,8 +144,11 @@ def _onnx_matrix(state: Conversion, node: Node, axis: _Axis, *, nearest: bool) -
         at = (x + np.float32(0.5)) / scale
     else:
         raise node.refuse(f"coordinates {coordinates!r}; MACE cannot")
-    if not nearest:
+    if mode == "linear":
         return _linear(at, axis)
+    if mode == "cubic":
+        inside = bool(node.integer("exclude_outside", 0))
+        return _cubic(at, axis, node.number("cubic_coeff_a", -0.75), inside=inside)
     old = node.op_type == "Upsample" or state.graph.opset < 11
     rounding = node.text("nearest_mode", "floor" if old else "round_prefer_floor")
     chosen = {
@@ -156,6 +175,28 @@ def _linear(at: NDArray[np.floating], axis: _Axis) -> Matrix:
     return matrix
 
 
+def _cubic(at: NDArray[np.floating], axis: _Axis, factor: float, *, inside: bool) -> Matrix:
+    """``inside``: what lies outside the image has no weight, and the others share it."""
+    lower = np.floor(at)
+    x = (at - lower).astype(np.float32)
+    near = ((factor + 2) * x - (factor + 3)) * x * x + 1
+    far = ((factor * (x + 1) - 5 * factor) * (x + 1) + 8 * factor) * (x + 1) - 4 * factor
+    y = 1 - x
+    near_behind = ((factor + 2) * y - (factor + 3)) * y * y + 1
+    matrix: Matrix = np.zeros((axis.result, axis.source), np.float32)
+    weights = (far, near, near_behind, 1 - far - near - near_behind)
+    for step, weight in zip((-1, 0, 1, 2), weights, strict=True):
+        place = lower + step
+        share = np.where((place < 0) | (place >= axis.source), 0, weight) if inside else weight
+        matrix += _one_each(place, axis) * np.asarray(share, np.float32)[:, None]
+    return matrix / matrix.sum(axis=1, keepdims=True) if inside else matrix
+
+
+def _ways(mode: str) -> Iterator[dict[str, ArgumentValue]]:
+    """What MACE's op for ``mode`` can be told."""
+    return _nearest_ways() if mode == "nearest" else _smooth_ways()
+
+
 def _nearest_ways() -> Iterator[dict[str, ArgumentValue]]:
     """What MACE's ResizeNearestNeighbor can be told, its converter's own ways first."""
     for rounding in ("floor", "round_prefer_floor"):
@@ -168,32 +209,41 @@ def _nearest_ways() -> Iterator[dict[str, ArgumentValue]]:
     yield {"align_corners": 1, "nearest_mode": "floor"}
 
 
-def _linear_ways() -> Iterator[dict[str, ArgumentValue]]:
-    """What MACE's ResizeBilinear can be told."""
+def _smooth_ways() -> Iterator[dict[str, ArgumentValue]]:
+    """What MACE's ResizeBilinear and ResizeBicubic can be told."""
     for mode in (CoordinateMode.PYTORCH_HALF_PIXEL, CoordinateMode.HALF_PIXEL):
         yield {"align_corners": 0, "coordinate_transformation_mode": int(mode)}
     for align_corners in (1, 0):
         yield {"align_corners": align_corners}
 
 
-def _mace_matrix(axis: _Axis, arguments: Mapping[str, ArgumentValue], *, nearest: bool) -> Matrix:
-    """Where MACE takes each result from: ``resize_nearest_neighbor.cc``, ``resize_bilinear.cc``."""
+def _mace_matrix(axis: _Axis, arguments: Mapping[str, ArgumentValue], mode: str) -> Matrix:
+    """Where MACE takes each result from: ``resize_nearest_neighbor.cc``, ``resize_bilinear.cc``,
+    ``resize_bicubic.cc``.
+    """
     aligned = bool(arguments["align_corners"])
     if aligned and axis.result > 1:
         scale = np.float32((axis.source - 1) / np.float32(axis.result - 1))
     else:
         scale = np.float32(axis.source / np.float32(axis.result))
-    mode = arguments.get("coordinate_transformation_mode", int(CoordinateMode.NONE))
+    coordinates = arguments.get("coordinate_transformation_mode", int(CoordinateMode.NONE))
     x = np.arange(axis.result, dtype=np.float32)
-    if nearest:
-        at = x * scale if mode == CoordinateMode.NONE else (x + np.float32(0.5)) * scale
+    if mode == "nearest":
+        half = coordinates != CoordinateMode.NONE
+        at = (x + np.float32(0.5)) * scale if half else x * scale
         if aligned:
             return _one_each(np.floor(at + np.float32(0.5)), axis)
         prefer_floor = arguments["nearest_mode"] == "round_prefer_floor"
         return _one_each(np.ceil(at - np.float32(0.5)) if prefer_floor else np.floor(at), axis)
     at = x * scale
-    if mode != CoordinateMode.NONE:
+    if coordinates != CoordinateMode.NONE:
         at = (x + np.float32(0.5)) * scale - np.float32(0.5)
-        if mode == CoordinateMode.PYTORCH_HALF_PIXEL and axis.result == 1:
+        if coordinates == CoordinateMode.PYTORCH_HALF_PIXEL and axis.result == 1:
             at = np.zeros(1, np.float32)
-    return _linear(at, axis)
+    if mode == "linear":
+        return _linear(at, axis)
+    lower = np.floor(at)
+    stepped = lower + np.rint((at - lower) * _CUBIC_STEPS) / np.float32(_CUBIC_STEPS)
+    if coordinates == CoordinateMode.HALF_PIXEL:
+        return _cubic(stepped, axis, -0.5, inside=True)
+    return _cubic(stepped, axis, -0.75, inside=False)
