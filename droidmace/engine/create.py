@@ -30,7 +30,7 @@ class EngineRequest:
     """Everything an engine is made from."""
 
     graph: bytes
-    weights: bytes
+    weights: bytes | memoryview
     input_names: Sequence[str]
     output_names: Sequence[str]
     flags: Flags

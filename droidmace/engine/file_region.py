@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from pathlib import Path
 
@@ -13,3 +14,12 @@ def read_region(path: str) -> bytes:
     """
     with Path(path).open("rb") as stream:
         return stream.read(os.fstat(stream.fileno()).st_size)
+
+
+def map_region(path: str) -> memoryview:
+    """The same of a large file, read as it is used. Raises ``OSError``."""
+    with Path(path).open("rb") as stream:
+        size_bytes = os.fstat(stream.fileno()).st_size
+        if not size_bytes:
+            return memoryview(b"")
+        return memoryview(mmap.mmap(stream.fileno(), size_bytes, prot=mmap.PROT_READ))

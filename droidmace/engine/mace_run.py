@@ -11,11 +11,12 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from droidmace.engine.attributes import OUT_OF_RESOURCES
 from droidmace.engine.create import EngineRequest, create_net, import_runtime
-from droidmace.engine.file_region import read_region
+from droidmace.engine.file_region import map_region, read_region
 from droidmace.engine.flags import Flags, UsageError, parse_flags, usage
 from droidmace.engine.macelog import MaceLog, StdioStream, abort_process, format_float
 from droidmace.engine.net import Array, Net, OpTiming
@@ -37,6 +38,7 @@ from droidmace.engine.version import MACE_VERSION
 from droidmace.errors import EngineError
 
 _HERE = "tools/mace_run.cc"
+_Content = TypeVar("_Content", bytes, memoryview)
 _RULE = "=" * 56
 # label, flag, line
 _FLAG_LINES = (
@@ -160,8 +162,8 @@ class MaceRun:
         flags, log = self._flags, self._log
         tuner = Tuner(log, self._environ, flags.opencl_parameter_file)
         request = EngineRequest(
-            graph=self._read_file(flags.model_file, 391),
-            weights=self._read_file(flags.model_data_file, 404),
+            graph=self._read_file(flags.model_file, 391, read_region),
+            weights=self._read_file(flags.model_data_file, 404, map_region),
             input_names=[spec.name for spec in self._inputs],
             output_names=[spec.name for spec in self._outputs],
             flags=flags,
@@ -183,11 +185,11 @@ class MaceRun:
             self._run_rounds(net, request, inputs, capability_ms, init_ms)
         tuner.write()
 
-    def _read_file(self, path: str, line: int) -> bytes:
+    def _read_file(self, path: str, line: int, read: Callable[[str], _Content]) -> _Content | bytes:
         if not path:
             return b""
         try:
-            return read_region(path)
+            return read(path)
         except OSError:
             self._log.fatal(f"{_HERE}:{line}", f"Failed to read file: {path}")
 

@@ -60,7 +60,7 @@ class Model:
         )
 
 
-def load_model(graph: MultiNetDef, weights: bytes) -> Model:
+def load_model(graph: MultiNetDef, weights: bytes | memoryview) -> Model:
     """The only net of ``graph`` with its constants.
 
     Raises ``FormatError`` for weights that do not fit, ``EngineError`` for what cannot be run.

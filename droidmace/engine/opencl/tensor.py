@@ -255,6 +255,20 @@ def _beyond_limit(gpu: Gpu, where: str, what: str) -> EngineError:
     return error
 
 
+def wrap_values(gpu: Gpu, values: HostArray) -> cl.Buffer:
+    """A buffer to be read that is ``values``: a CPU's driver need not copy them.
+
+    Raises ``EngineError``, with the reason on the log.
+    """
+    gpu.risk_failure()
+    flags = cl.mem_flags.READ_ONLY | cl.mem_flags.USE_HOST_PTR
+    try:
+        return cl.Buffer(gpu.device.context, flags, hostbuf=values)
+    except cl.Error as exc:
+        what = f"Buffer with {values.nbytes} bytes"
+        raise _not_allocated(gpu, f"{_BUFFER_ALLOCATOR}:48", what, describe_error(exc)) from exc
+
+
 def _not_allocated(gpu: Gpu, where: str, what: str, reason: str) -> EngineError:
     gpu.log.warning(where, f"Allocate OpenCL {what} failed because of {reason}")
     return EngineError(OUT_OF_RESOURCES, details=f"{what}: {reason}")
@@ -388,8 +402,11 @@ class Weights:
         if buffer is None:
             values = np.ascontiguousarray(pack(self._floats(name)))
             stored = values.astype(np.float16 if self._memory.half else np.float32, copy=False)
-            buffer = self._memory.allocate_bytes(stored.nbytes)
-            self._gpu.upload(buffer, stored)
+            if self._gpu.device.is_cpu:
+                buffer = wrap_values(self._gpu, cast(HostArray, stored))
+            else:
+                buffer = self._memory.allocate_bytes(stored.nbytes)
+                self._gpu.upload(buffer, stored)
             self._packed[name, layout] = buffer
         return buffer
 

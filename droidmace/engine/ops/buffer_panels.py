@@ -8,10 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from droidmace.engine.opencl.runtime import Gpu
 from droidmace.engine.opencl.tensor import HostArray
 from droidmace.engine.ops.buffer_wide import LANES
+
+_PAGE_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +45,19 @@ class Tile:
         return (f"-DTILE={self.pixels}", f"-DWIDTH={self.width}")
 
 
+def page_aligned(count: int, dtype: npt.DTypeLike) -> HostArray:
+    """Zeros that begin at a page of memory: what Intel's driver asks of those it does not copy."""
+    whole = np.zeros(count + _PAGE_BYTES // np.dtype(dtype).itemsize, dtype)
+    start = -whole.ctypes.data % _PAGE_BYTES // whole.itemsize
+    aligned: HostArray = whole[start : start + count]
+    return aligned
+
+
 def pack_panels(weights: HostArray, *, panel: int) -> HostArray:
     """OIHW to [panel of outputs][tap][input][output], then zeros as many as there are inputs."""
     outputs, inputs, height, width = weights.shape
     panels = -(-outputs // panel)
-    packed = np.zeros(panels * panel * inputs * height * width + inputs, weights.dtype)
+    packed = page_aligned(panels * panel * inputs * height * width + inputs, weights.dtype)
     shape = (panels, height * width, inputs, panel)
     view = packed[: packed.size - inputs].reshape(shape)
     taps = weights.reshape(outputs, inputs, height * width)
