@@ -288,6 +288,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--nets", type=words, help=f"of {', '.join(NETS)} and examples/nets")
     parser.add_argument("--drivers", type=words, help="of intel, pocl, nvidia; all that are found")
     parser.add_argument("--rivals", type=words, help="beginnings of names, such as 'droidmace'")
+    parser.add_argument("--skip", type=words, default=[], help="ends of names, such as 'tuned'")
     parser.add_argument("--rounds", type=int, help="turns of each rival")
     parser.add_argument("--no-starts", action="store_true", help="leave cold and warm starts out")
     parser.add_argument("--out", type=Path, help="JSON file; results/DATE-MACHINE.json if full")
@@ -321,6 +322,7 @@ def main() -> None:
         for rival in rivals_of(arguments.machine, drivers)
         if (rival.quick or not arguments.quick or arguments.rivals)
         and (not arguments.rivals or rival.name.startswith(tuple(arguments.rivals)))
+        and not rival.name.endswith(tuple(arguments.skip))
     ]
     document: dict[str, Any] = {
         "machine": describe_machine(),
