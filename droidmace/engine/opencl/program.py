@@ -23,6 +23,7 @@ from droidmace.engine.attributes import OUT_OF_RESOURCES
 from droidmace.engine.macelog import MaceLog
 from droidmace.engine.opencl.device import Device, describe_error
 from droidmace.engine.opencl.kernel import Kernel
+from droidmace.engine.opencl.nvidia import Linker
 from droidmace.engine.opencl.storage import FileStorage
 from droidmace.errors import EngineError
 from droidmace.formats.acceptance import (
@@ -123,11 +124,12 @@ class ProgramLibrary:
             return
         identity = self._device.identity
         self._cache.insert(DEVICE_NAME_KEY, identity.device_name.encode())
-        for key in sorted(self._to_store):
-            self._cache.insert(key, _binary(self._built[key]))
-            self._cache.insert(
-                PROGRAM_HASH_PREFIX + key, source_hash(key.partition(" ")[0]).encode()
-            )
+        with Linker(self._device.device) as linker:
+            for key in sorted(self._to_store):
+                self._cache.insert(key, self._binary_to_store(key, linker))
+                self._cache.insert(
+                    PROGRAM_HASH_PREFIX + key, source_hash(key.partition(" ")[0]).encode()
+                )
         self._cache.insert(PLATFORM_INFO_KEY, identity.platform_info.encode())
         if not self._cache.flush():
             self._log.fatal(
@@ -136,6 +138,19 @@ class ProgramLibrary:
                 " directory exist and you have Write&Read permission",
             )
         self._to_store.clear()
+
+    def _binary_to_store(self, key: str, linker: Linker) -> bytes:
+        """The driver's binary, or the machine code that it stands for if the driver takes that."""
+        device = self._device.device
+        binary = _binary(self._built[key])
+        code = linker.machine_code(binary)
+        if code is None:
+            return binary
+        try:
+            _cl._Program(self._device.context, [device], [code])._build(b"", [device])
+        except cl.Error:
+            return binary
+        return code
 
     def _open_cache(self, paths: ProgramPaths, *, tuning: bool) -> str | None:
         """Load the cache, clear it if the rules say so; returns the platform info it had."""
