@@ -1,10 +1,13 @@
 // Depthwise convolution, multiplier 1: a row of the output by 16 channels per work-item, TILE
 // pixels of it at a time in registers. The filter lies as [channel block of 16][tap][lane].
 // Global size: (channel blocks of 16, 1, batch * output height).
+//   KERNEL_W, STRIDE_W  both known, and the dilation along the row 1: the part of an input row
+//                       that a tile needs is read once, for all of the window's columns
 
 #include "buffer_wide.h"
 
 #define FOR_TILE UNROLL(TILE) for (int i = 0; i < TILE; ++i)
+#define COLUMNS ((TILE - 1) * STRIDE_W + KERNEL_W)
 
 __kernel void buffer_depthwise_conv2d(GWS3 IN(input),
                                       __global const ELEMENT *restrict filter,
@@ -43,6 +46,18 @@ __kernel void buffer_depthwise_conv2d(GWS3 IN(input),
     for (int kh = 0; kh < kernel_h; ++kh) {
       const int y = top + kh * dilation_h;
       if (y < 0 || y >= in_height) continue;
+#ifdef KERNEL_W
+      __global const ELEMENT *in = input + (y * input_width + left) * input_stride;
+      float16 columns[COLUMNS];
+      UNROLL(COLUMNS) for (int j = 0; j < COLUMNS; ++j) {
+        const bool there = inside || (left + j >= 0 && left + j < input_width);
+        columns[j] = there ? LOAD16(in + j * input_stride) : (float16)(0);
+      }
+      UNROLL(KERNEL_W) for (int kw = 0; kw < KERNEL_W; ++kw) {
+        const float16 weight = LOAD16(filter + (kh * KERNEL_W + kw) * 16);
+        FOR_TILE sums[i] = mad(columns[i * STRIDE_W + kw], weight, sums[i]);
+      }
+#else
       for (int kw = 0; kw < kernel_w; ++kw) {
         const float16 weight = LOAD16(filter + (kh * kernel_w + kw) * 16);
         const int x = left + kw * dilation_w;
@@ -58,6 +73,7 @@ __kernel void buffer_depthwise_conv2d(GWS3 IN(input),
           }
         }
       }
+#endif
     }
     FOR_TILE {
       if (w + i < output_width) {

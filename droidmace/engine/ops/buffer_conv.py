@@ -23,6 +23,9 @@ from droidmace.engine.ops.buffer_wide import (
 from droidmace.engine.ops.buffer_winograd import Winograd, pays
 from droidmace.engine.ops.conv import Conv2D, DepthwiseConv2d
 
+_WIDEST_KNOWN = 5
+"""Columns of a window whose number is compiled in."""
+
 
 def pack_depthwise(weights: HostArray) -> HostArray:
     """1IHW to [block of 16 channels][tap][channel]."""
@@ -193,6 +196,14 @@ class BufferDepthwiseConv2d(DepthwiseConv2d):
         multiplier, channels, *_ = self.filter_shape
         return multiplier == 1 and channels > NARROW
 
+    @property
+    def column_options(self) -> tuple[str, ...]:
+        """Build options for the common windows, whose columns fit into registers."""
+        kernel_w, stride_w = self.window.kernel[1], self.window.stride[1]
+        if kernel_w > _WIDEST_KNOWN or stride_w > 2 or self.window.dilation[1] != 1:
+            return ()
+        return (f"-DKERNEL_W={kernel_w}", f"-DSTRIDE_W={stride_w}")
+
     def bind_single(self, inputs: Sequence[Tensor], output: Tensor) -> list[Dispatch]:
         """See :class:`SingleOutputOp`."""
         if not self.is_wide:
@@ -210,6 +221,7 @@ class BufferDepthwiseConv2d(DepthwiseConv2d):
                 options=(
                     *options,
                     *tile.options,
+                    *self.column_options,
                     *(("-DBIAS",) if self.packed_bias else ()),
                 ),
                 arguments=(
