@@ -26,7 +26,7 @@ from droidmace.formats.netdef import Argument, DataType, MemoryType, OperatorDef
 
 Doubles = npt.NDArray[np.float64]
 _SETTINGS = settings(
-    max_examples=25,
+    max_examples=15,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
