@@ -68,6 +68,7 @@ def load_onnx(path: Path) -> ModelProto:
         for tensor, owner in _tensors(model):
             _check_tensor(tensor, owner)
         _check_wiring(model.graph)
+        _check_splits(model)
         _run_checker(onnx, model)
     except ModelError as error:
         error.where = error.where or str(path)
@@ -357,6 +358,20 @@ def _check_wiring(graph: GraphProto) -> None:
             raise ModelError(
                 f"nothing makes the output {value.name!r}", hint="export the model again"
             )
+
+
+def _check_splits(model: ModelProto) -> None:
+    """On this contradiction ONNX's shape inference ends the process instead of saying so."""
+    for graph in _graphs(model):
+        for node in graph.node:
+            for attribute in node.attribute:
+                wrong = attribute.name == "num_outputs" and attribute.i != len(node.output)
+                if node.op_type == "Split" and wrong:
+                    raise ModelError(
+                        f"Split node {node.name or ', '.join(node.output)!r}: {attribute.i} "
+                        f"num_outputs, but {len(node.output)} outputs",
+                        hint="export the model again",
+                    )
 
 
 def _run_checker(onnx: ModuleType, model: ModelProto) -> None:

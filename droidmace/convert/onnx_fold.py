@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from droidmace.convert.onnx_file import check_shape
+
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, ValueInfoProto
 
@@ -47,13 +49,15 @@ _UNFIT = (
 def fold(onnx: ModuleType, model: ModelProto) -> ModelProto:
     """``model`` with every shape inferred and every constant result an initializer.
 
-    Raises what ``onnx.shape_inference`` raises.
+    Raises what ``onnx.shape_inference`` raises, and ``ModelError`` for a shape that nothing has.
     """
     constants: dict[str, NDArray[Any]] = {}
     while True:
-        model = onnx.shape_inference.infer_shapes(
-            model, check_type=True, strict_mode=True, data_prop=True
-        )
+        # Without propagating data: it spreads a shape of 2^62 out in memory, and folding does the
+        # same with values that were looked at.
+        model = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+        for value in (*model.graph.input, *model.graph.value_info, *model.graph.output):
+            check_shape(value.name, _static_shape(value) or ())
         if not _fold_once(onnx, model, constants):
             return model
 

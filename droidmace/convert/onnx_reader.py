@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _FLOAT_TYPES = frozenset({1, 10, 11})
 _INTEGER_TYPES = frozenset({6, 7})
+_FROM_CPP = (ValueError, IndexError, OverflowError, RuntimeError, MemoryError)
+"""What becomes of C++ exceptions that ONNX's shape inference does not turn into its own."""
 _INPUT_TYPES = {1: "float32", 6: "int32", 7: "int32"}
 """ONNX's number of an element type to the word of ``input_data_types``; MACE has no 64 bits."""
 
@@ -48,7 +50,11 @@ def read_onnx(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[Tensor
     try:
         # Not only the file: the declared shapes may contradict what the nodes make of them.
         model = fold(onnx, model)
-    except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as exc:
+    except (
+        onnx.shape_inference.InferenceError,
+        onnx.checker.ValidationError,
+        *_FROM_CPP,
+    ) as exc:
         raise ModelError(
             f"ONNX shape inference fails: {first_line(exc)}",
             where=str(path),
@@ -102,7 +108,7 @@ def _fix_input_shapes(model: ModelProto, inputs: Sequence[TensorSpec], path: Pat
         tensor_type = value.type.tensor_type
         if any(not 1 <= size < 1 << 31 for size in spec.shape):
             raise ModelError(
-                f"input {name!r} is declared as {_text(spec.shape)}: a size is below 1 or too large",
+                f"input {name!r} is declared as {_text(spec.shape)}: a size is no size",
                 where=str(path),
                 hint="correct input_shapes: every size is at least 1 and below 2^31",
             )

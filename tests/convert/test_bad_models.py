@@ -320,7 +320,26 @@ CASES: dict[str, Bad] = {
     "a kernel that is another": Bad("", nodes=[conv(kernel_shape=[7, 7])]),
     "no group": Bad("conv", nodes=[conv(group=0)]),
     "groups that do not divide": Bad("conv", nodes=[conv(group=3)]),
+    "slopes that do not fit": Bad(
+        "PRelu node 'prelu'",
+        nodes=[helper.make_node("PRelu", ["x", "w"], ["y"], name="prelu")],
+        constants={"w": weights(4, 6, 5)},
+    ),
+    "more parts than there are": Bad(
+        "Split node 'split': 1 num_outputs, but 2 outputs",
+        nodes=[helper.make_node("Split", ["x"], ["y", "z"], name="split", num_outputs=1)],
+        opset=18,
+    ),
     # few bytes that become many
+    "a reshape into 2^62": Bad(
+        "'m' has the shape",
+        nodes=[
+            helper.make_node("Reshape", ["x", "s"], ["m"], name="reshape"),
+            helper.make_node("Concat", ["m", "m"], ["c"], name="concat", axis=0),
+            helper.make_node("Reshape", ["c", "t"], ["y"], name="back"),
+        ],
+        constants={**shape_constant(2**62), "t": np.array(X, np.int64)},
+    ),
     "a constant of 2^31": Bad("'m'|huge", **spread("ConstantOfShape", 1, 4, BIG, 1)),
     "a constant of many": Bad("'m'|huge", **spread("ConstantOfShape", 1, 4, 2**14, 2**14)),
     "a constant of a GiB": Bad("'m'|huge", **spread("ConstantOfShape", 1, 4, 2**13, 2**13)),

@@ -158,7 +158,10 @@ def combine(
 
 def _widened(state: Conversion, node: Node, base: Value, constant: Shape) -> Value:
     """``base`` with the rank of the result; a constant may only add axes of size 1."""
-    shape = np.broadcast_shapes(base.onnx_shape, constant)
+    try:
+        shape = np.broadcast_shapes(base.onnx_shape, constant)
+    except ValueError as exc:
+        raise node.refuse(f"{base.onnx_shape} and {constant} do not go together") from exc
     widened = base.reshaped(tuple(shape))
     if widened is None:
         base = state.plain(node, base)
