@@ -31,12 +31,13 @@ class _Cuda:
     """A CUDA library; ``refused`` is the function that fails."""
 
     refused: str = ""
+    lacks: str = ""
     called: list[str] = field(default_factory=list)
     target: int = 0
     source: bytes = b""
 
     def __getattr__(self, name: str) -> Any:
-        if not name.startswith("cu"):
+        if not name.startswith("cu") or name == self.lacks:
             raise AttributeError(name)
 
         def function(*arguments: Any) -> int:
@@ -81,6 +82,8 @@ def test_one_context_serves_all_programs() -> None:
     with Linker(_Device(), cuda) as linker:
         assert [linker.machine_code(_PTX) for _ in range(3)] == [_CODE] * 3
     assert cuda.called.count("cuLinkDestroy") == 3
+    # between two programs OpenCL finds the thread as it was
+    assert cuda.called.count("cuCtxPushCurrent_v2") == cuda.called.count("cuCtxPopCurrent_v2") == 3
     assert cuda.called.count("cuDevicePrimaryCtxRetain") == 1
     assert cuda.called.count("cuDevicePrimaryCtxRelease_v2") == 1
 
@@ -126,6 +129,12 @@ def test_a_refusal_keeps_ptx_and_gives_back_what_was_taken(
     assert _machine_code(_PTX, cuda=cuda) is None
     after = cuda.called[cuda.called.index(refused) + 1 :]
     assert after[: len(given_back)] == given_back
+
+
+def test_a_library_without_the_function_keeps_ptx() -> None:
+    cuda = _Cuda(lacks="cuLinkCreate_v2")
+    assert _machine_code(_PTX, cuda=cuda) is None
+    assert cuda.called[-2:] == ["cuCtxPopCurrent_v2", "cuDevicePrimaryCtxRelease_v2"]
 
 
 def test_without_the_library_ptx_stays() -> None:

@@ -44,7 +44,7 @@ class Linker:
         self._device = device
         self._library = library
         self._opened = contextlib.ExitStack()
-        self._is_open = False
+        self._context: ctypes.c_void_p | None = None
         self._is_useless = _EXTENSION not in device.extensions
 
     def __enter__(self) -> Self:
@@ -65,11 +65,11 @@ class Linker:
         target = 10 * device.compute_capability_major_nv + device.compute_capability_minor_nv
         try:
             library = self._library or _library()
-            if not self._is_open:
-                self._opened.enter_context(_context(library))
-                self._is_open = True
-            return _linked(library, binary.rstrip(b"\0") + b"\0", target)
-        except (OSError, _CudaError):
+            if self._context is None:
+                self._context = self._opened.enter_context(_retained(library))
+            with _current(library, self._context):
+                return _linked(library, binary.rstrip(b"\0") + b"\0", target)
+        except (OSError, AttributeError, _CudaError):  # no library, an old one, a refusal
             # asked once more, it would refuse once more, each time after a while
             self._is_useless = True
             return None
@@ -94,19 +94,25 @@ def _call(library: CudaLibrary, name: str, *arguments: object) -> None:
 
 
 @contextlib.contextmanager
-def _context(library: CudaLibrary) -> Iterator[None]:
-    """A context is current; any device's will do, since the target is named."""
+def _retained(library: CudaLibrary) -> Iterator[ctypes.c_void_p]:
+    """A device's context; any device's will do, since the target is named."""
     device, context = ctypes.c_int(), ctypes.c_void_p()
     _call(library, "cuDeviceGet", ctypes.byref(device), ctypes.c_int(0))
     _call(library, "cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
     try:
-        _call(library, "cuCtxPushCurrent_v2", context)
-        try:
-            yield
-        finally:
-            library.cuCtxPopCurrent_v2(ctypes.byref(context))
+        yield context
     finally:
         library.cuDevicePrimaryCtxRelease_v2(device)
+
+
+@contextlib.contextmanager
+def _current(library: CudaLibrary, context: ctypes.c_void_p) -> Iterator[None]:
+    """This thread's context, for no longer than it takes: OpenCL uses others."""
+    _call(library, "cuCtxPushCurrent_v2", context)
+    try:
+        yield
+    finally:
+        library.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
 
 
 def _linked(library: CudaLibrary, ptx: bytes, target: int) -> bytes:

@@ -228,7 +228,9 @@ class GpuBufferConv2D(Conv2D):
         """See :class:`SingleOutputOp`."""
         if self.op.int_arg("group", 1) != 1:
             return super().bind_single(inputs, output)
-        sizes, window = nhwc(output.shape), self.window
+        window = self.window
+        # MACE's keys do not tell sums of different lengths apart; here they want different sizes
+        sizes = (*nhwc(output.shape), self.filter_shape[1])
         if window.kernel == (1, 1):
             key = shape_key("conv2d_1x1_opencl_kernel", *sizes)
         else:
