@@ -45,7 +45,7 @@
   float4 sums[TILE];                                                                    \
   FOR_TILE sums[i] = (float4)(0);
 
-#define WRITE_PIXEL(sum, index)                                                         \
+#define PUT_PIXEL(sum, index)                                                           \
   {                                                                                     \
     const int pixel = first + (index);                                                  \
     PUT4(finish((sum) + bias + GPU_RESIDUAL_AT(pixel, block), s.max_limit,              \
@@ -66,12 +66,12 @@
         sum += scratch[index * items + other * across + item];                          \
       }                                                                                 \
       if (exists && start + part < TILE && first + index < s.pixels) {                    \
-        WRITE_PIXEL(sum, index)                                                         \
+        PUT_PIXEL(sum, index)                                                           \
       }                                                                                 \
     }                                                                                   \
   } else if (exists && part == 0) {                                                     \
     FOR_TILE {                                                                          \
-      if (first + i < s.pixels) WRITE_PIXEL(sums[i], i)                                   \
+      if (first + i < s.pixels) PUT_PIXEL(sums[i], i)                                   \
     }                                                                                   \
   }
 
