@@ -282,9 +282,10 @@ class Conversion:
             draft = replace(draft, name=fresh_name(draft.name, self._op_names))
             self._op_names.add(draft.name)
         for shape in draft.shapes:
-            if math.prod(shape) > INT32.max:
+            if min(shape) < 1 or math.prod(shape) > INT32.max:
+                size = "too large" if min(shape) > 0 else "without elements"
                 raise ModelError(
-                    f"op {draft.name!r} ({draft.type}) makes a tensor of {shape}, too large",
+                    f"op {draft.name!r} ({draft.type}) makes a tensor of {shape}, {size}",
                     hint="MACE counts elements in 32 bits: check the declared input_shapes",
                 )
         for output in draft.outputs:

@@ -116,11 +116,22 @@ def _pads(
         return (pads[0], pads[1]), (pads[2], pads[3])
     if automatic not in {"SAME_UPPER", "SAME_LOWER"}:
         raise node.refuse(f"auto_pad {automatic!r} is unknown")
+    if dilations != (1, 1) and node.op_type != "Conv":
+        raise node.refuse(
+            f"auto_pad {automatic} of a dilated window, on which runtimes disagree",
+            hint="export the model with explicit pads",
+        )
     small, large = [], []
     for axis in (0, 1):
         reach = dilations[axis] * (kernel[axis] - 1) + 1
         steps = math.ceil(size[axis] / strides[axis]) - 1
-        total = max(steps * strides[axis] + reach - size[axis], 0)
+        total = steps * strides[axis] + reach - size[axis]
+        if total < 0 and node.op_type != "Conv":
+            raise node.refuse(
+                f"auto_pad {automatic} of a window smaller than its stride would crop",
+                hint="export the model with explicit pads",
+            )
+        total = max(total, 0)
         small.append(total // 2)
         large.append(total - total // 2)
     before, after = (small, large) if automatic == "SAME_UPPER" else (large, small)
