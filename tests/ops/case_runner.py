@@ -21,7 +21,8 @@ from droidmace.errors import EngineError, ModelError
 from droidmace.formats.netdef import parse_model
 
 ATOL = 1e-5
-_NO_SUCH_OP = "this op cannot be converted"
+NO_SUCH_OP = "this op cannot be converted"
+"""How the converter's refusal of an op that it does not know ends."""
 RIGHT, WRONG, REFUSED, FAILED = "right", "wrong", "refused", "failed"
 
 
@@ -85,7 +86,7 @@ class Runner:
                 config, converted = self._convert(variant)
             except ModelError as error:
                 refusal = error.message
-                if refusal.endswith(_NO_SUCH_OP):
+                if refusal.endswith(NO_SUCH_OP):
                     break  # no variant will change that
                 continue
             verdict, reason = self._judge(variant, config, converted)

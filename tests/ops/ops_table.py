@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 import onnx
-from case_runner import REFUSED, RIGHT, Outcome
+from case_runner import NO_SUCH_OP, REFUSED, RIGHT, Outcome
 from onnx_cases import LARGE, LIGHT
 
+from droidmace.convert.lower import REFUSED as REFUSED_OPS
+from droidmace.convert.lower import SUPPORTED
 from droidmace.convert.onnx_file import MAX_OPSET, MIN_OPSET
 
 RUNTIMES = ("gpu", "cpu")
@@ -27,34 +29,44 @@ case that is no image is put between images, as it stands in a net.
 `tests/ops/test_ops_table.py` runs all of it and fails if a line is no longer true;
 `DROIDMACE_WRITE_OPS=1 pytest tests/ops` writes this file anew.
 
+* *becomes*: the MACE ops that it can become; none where it only changes how a tensor is read, or is
+  folded into its neighbours. *(on the CPU)*: MACE's GPU runtime has it not; in the middle of a net
+  for the GPU it runs on the CPU.
 * *converts*: cases that become a MACE model, for at least one runtime, of all cases of the op.
 * *gpu*, *cpu*: cases with the right result there.
-* *limits*: what is refused and why, most frequent first; refused for one runtime alone where it
-  says so. *Constant*: inputs that must be stored in the model for its cases to convert.
+* *limits*: what is refused and why, the most frequent first with how many cases it meets, and the
+  runtime if it is one alone. *Constant*: inputs that must be stored in the model.
+
+Ops in **bold** are those of the nets in `examples/nets` and of the `light` models.
 
 A case tries an op's corners (odd axes, ranks, types); a net from an exporter seldom does. MACE's
 tensors are float32 images of four axes, so much of what is refused has no place there.
 """
 
 
-def render(outcomes: Sequence[Outcome], not_float: Iterable[str], too_new: Iterable[str]) -> str:
-    """The whole file."""
+def render(
+    outcomes: Sequence[Outcome],
+    not_float: Iterable[str],
+    too_new: Iterable[str],
+    used: Container[str],
+) -> str:
+    """The whole file; ``used`` are the ops that stand out."""
     by_op: dict[str, list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         by_op[outcome.op].append(outcome)
     light = by_op.pop(LIGHT, [])
-    some = {op: found for op, found in sorted(by_op.items()) if any(map(_converts, found))}
-    none = {op: found for op, found in sorted(by_op.items()) if op not in some}
+    some = {op: found for op, found in sorted(by_op.items()) if op in SUPPORTED}
+    none = {op: found for op, found in sorted(by_op.items()) if op not in SUPPORTED}
     parts = [
         _INTRODUCTION.format(version=onnx.__version__, oldest=MIN_OPSET, newest=MAX_OPSET),
-        "\n## Converted\n",
-        "| op | cases | converts | gpu | cpu | limits |",
-        "|---|---:|---:|---:|---:|---|",
-        *(_row(op, found) for op, found in some.items()),
-        "\n## Refused altogether\n",
-        "| op | cases | why |",
-        "|---|---:|---|",
-        *(f"| {op} | {_cases(found)} | {_limits(found)} |" for op, found in none.items()),
+        "## Converted\n",
+        "| op | becomes | cases | converts | gpu | cpu | limits |",
+        "|---|---|---:|---:|---:|---:|---|",
+        *(_row(op, found, bold=op in used) for op, found in some.items()),
+        "\n## Refused\n",
+        "| op | why |",
+        "|---|---|",
+        *_refused_rows(none),
         "\n## Not tried\n",
         "Ops without a case of float32; MACE computes with little else: "
         + ", ".join(sorted(not_float))
@@ -93,14 +105,27 @@ def _word(outcome: Outcome) -> str:
     return f"{outcome.verdict}: {_reason(outcome)}"
 
 
-def _row(op: str, found: list[Outcome]) -> str:
+def _row(op: str, found: list[Outcome], *, bold: bool) -> str:
     right = {
         runtime: sum(one.verdict == RIGHT for one in found if one.runtime == runtime)
         for runtime in RUNTIMES
     }
     converted = {one.case for one in found if _converts(one)}
-    columns = [op, _cases(found), len(converted), *right.values(), _limits(found)]
+    support = SUPPORTED[op]
+    becomes = ", ".join(support.mace_ops) + ("" if support.gpu else " (on the CPU)")
+    name = f"**{op}**" if bold else op
+    columns = [name, becomes, _cases(found), len(converted), *right.values(), _limits(found)]
     return "| " + " | ".join(map(str, columns)) + " |"
+
+
+def _refused_rows(ops: Mapping[str, list[Outcome]]) -> list[str]:
+    """Ops with the same reason together."""
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for op, found in ops.items():
+        unknown = any(one.reason.endswith(NO_SUCH_OP) for one in found)
+        why = REFUSED_OPS.get(op, "MACE has no such op") if unknown else _limits(found)
+        by_reason[why].append(op)
+    return [f"| {', '.join(names)} | {why} |" for why, names in sorted(by_reason.items())]
 
 
 def _converts(outcome: Outcome) -> bool:
@@ -113,20 +138,18 @@ def _cases(found: list[Outcome]) -> int:
 
 def _limits(found: list[Outcome]) -> str:
     """Refusals with how many cases they meet, and what must be constant."""
-    cases: dict[str, set[str]] = defaultdict(set)
-    runtimes: dict[str, set[str]] = defaultdict(set)
+    alike: dict[str, list[Outcome]] = defaultdict(list)
     for one in found:
         if one.verdict == REFUSED:
-            cases[_reason(one)].add(one.case)
-            runtimes[_reason(one)].add(one.runtime)
-    counts = Counter({reason: len(names) for reason, names in cases.items()})
-    ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+            alike[_kind(one)].append(one)
+    ranked = sorted(alike.values(), key=lambda ones: (-_cases(ones), _kind(ones[0])))
     parts = []
     if constants := _constants(found):
         parts.append("constant: " + ", ".join(f"`{name}`" for name in constants))
-    for reason, count in ranked[:_MOST_REASONS]:
-        where = "" if len(runtimes[reason]) == len(RUNTIMES) else f", {min(runtimes[reason])}"
-        parts.append(f"{reason} ({count}{where})")
+    for ones in ranked[:_MOST_REASONS]:
+        runtimes = {one.runtime for one in ones}
+        where = "" if len(runtimes) == len(RUNTIMES) else f", {min(runtimes)}"
+        parts.append(f"{_reason(ones[0])} ({_cases(ones)}{where})")
     if len(ranked) > _MOST_REASONS:
         parts.append("…")
     return "; ".join(parts)
@@ -139,9 +162,12 @@ def _constants(found: list[Outcome]) -> list[str]:
 
 
 def _reason(outcome: Outcome) -> str:
-    """A refusal without the names of the case, so that like ones count together."""
+    """A refusal without the node's name."""
     text = re.sub(r"^\w+ node '[^']*': ", "", outcome.reason)
     text = re.sub(r"\[ShapeInferenceError\] |Inference error\(s\): |\(op_type:[^)]*\): ", "", text)
-    text = re.sub(r"'[^']{1,60}'", "…", text)
-    text = re.sub(r"\((\d+, )*\d+,?\)|\[(\d+, )*\d+\]", "…", text)
     return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _kind(outcome: Outcome) -> str:
+    """What refusals that differ in names and numbers alone have in common."""
+    return re.sub(r"'[^']*'|[\d, ]*\d", "…", _reason(outcome))
