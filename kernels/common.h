@@ -4,6 +4,8 @@
 //                             functions that go with it: float and f, or half and h
 //   BUFFER_MEMORY             tensors lie in buffers, not in images
 //   HALF_STORAGE              ... of 16-bit floats (an image knows its own type)
+//   OUT_OF_RANGE_CHECK        kernels of images take a flag before all else, and leave there
+//                             a pixel that they wrote beside the image
 //   BIAS                      the kernel takes a value per channel to begin with
 //   USE_RELU, USE_RELUX, ...  activation fused into the kernel
 //
@@ -63,17 +65,35 @@
 #define READ4(name, block, w, row) \
   READ_IMAGE(name, (int2)((block) * name##_width + (w), (row)))
 #define WRITE4(name, block, w, row, value) \
-  WRITE_IMAGE(name, (int2)((block) * name##_width + (w), (row)), (value))
+  WRITE_PIXEL(name, (block) * name##_width + (w), (row), (value))
 
 #define WEIGHTS(name) __read_only image2d_t name
 #define WRITABLE_WEIGHTS(name) __write_only image2d_t name
 #define READ_WEIGHTS(name, x, y) READ_IMAGE(name, (int2)((x), (y)))
-#define WRITE_WEIGHTS(name, x, y, value) WRITE_IMAGE(name, (int2)((x), (y)), (value))
+#define WRITE_WEIGHTS(name, x, y, value) WRITE_PIXEL(name, (x), (y), (value))
 #endif
 
-#define GWS2 __private const int gws0, __private const int gws1,
-#define GWS3 \
-  __private const int gws0, __private const int gws1, __private const int gws2,
+#ifdef OUT_OF_RANGE_CHECK
+#define RANGE_FLAG __global int *out_of_range,
+#define WRITE_PIXEL(image, column, line, value)                                   \
+  do {                                                                            \
+    const int2 place_ = (int2)((column), (line));                                 \
+    const int2 size_ = (int2)(get_image_width(image), get_image_height(image));   \
+    if (any(place_ < 0) || any(place_ >= size_))                                  \
+      *out_of_range = max(place_.x * 1000000 + place_.y, 1);                      \
+    else                                                                          \
+      WRITE_IMAGE(image, place_, (value));                                        \
+  } while (0)
+#else
+#define RANGE_FLAG
+#define WRITE_PIXEL(image, column, line, value) \
+  WRITE_IMAGE(image, (int2)((column), (line)), (value))
+#endif
+
+#define GWS2 RANGE_FLAG __private const int gws0, __private const int gws1,
+#define GWS3                                                     \
+  RANGE_FLAG __private const int gws0, __private const int gws1, \
+      __private const int gws2,
 #define IDLE2 (get_global_id(0) >= gws0 || get_global_id(1) >= gws1)
 #define IDLE3 (IDLE2 || get_global_id(2) >= gws2)
 

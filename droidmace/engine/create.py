@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import importlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from droidmace.engine.attributes import OUT_OF_RESOURCES
 from droidmace.engine.flags import Flags
@@ -17,6 +19,9 @@ from droidmace.engine.version import MACE_VERSION
 from droidmace.errors import EngineError, FormatError
 from droidmace.formats.netdef import DeviceType, parse_model
 
+if TYPE_CHECKING:
+    from droidmace.engine.opencl.opening import OpenedDriver
+
 _SERIAL_ENGINE = "libmace/engines/serial_engine.cc"
 _WRAPPER = "runtimes/opencl/core/opencl_wrapper.cc"
 # pyopencl imports two of its modules as late as the first kernel
@@ -27,7 +32,11 @@ _DEFAULT_STORAGE = "/data/local/tmp/mace_run/interior"
 
 @dataclass(frozen=True)
 class EngineRequest:
-    """Everything an engine is made from."""
+    """Everything an engine is made from.
+
+    ``expects_gpu``: what :func:`import_runtime` found; the driver is then opened while the model is
+    parsed.
+    """
 
     graph: bytes
     weights: bytes | memoryview
@@ -37,18 +46,22 @@ class EngineRequest:
     environ: Mapping[str, str]
     tuner: Tuner
     log: MaceLog
+    expects_gpu: bool = False
 
 
-def import_runtime(graph: bytes) -> None:
+def import_runtime(graph: bytes) -> bool:
     """Import what the model runs on, so that its latencies measure work and not imports.
 
-    Whatever is wrong with the model or the imports is reported when the engine is created.
+    Returns whether that is the GPU, and its modules are there. Whatever is wrong with the model or
+    the imports is reported when the engine is created.
     """
     with contextlib.suppress(FormatError, EngineError, ImportError):
         nets = parse_model(graph).nets
         on_gpu = any(net.int_arg("runtime_type") == DeviceType.GPU for net in nets)
         for module in _GPU_MODULES if on_gpu else _CPU_MODULES:
             importlib.import_module(module)
+        return on_gpu
+    return False
 
 
 def create_net(request: EngineRequest) -> Net:
@@ -59,12 +72,13 @@ def create_net(request: EngineRequest) -> Net:
     """
     log = request.log
     log.info(f"{_SERIAL_ENGINE}:32", f"Creating SerialEngine, MACE version: {MACE_VERSION}")
+    opening = _begin_opening() if request.expects_gpu else None
     try:
         model = load_model(parse_model(request.graph), request.weights)
     except FormatError as exc:
         raise EngineError(f"Invalid Arguments: {exc}", details=exc.details) from exc
     if model.runtime == DeviceType.GPU:
-        net = _gpu_net(model, request)
+        net = _gpu_net(model, request, opening)
     elif model.runtime == DeviceType.CPU:
         from droidmace.engine.cpu_net import CpuNet
 
@@ -77,7 +91,15 @@ def create_net(request: EngineRequest) -> Net:
     return net
 
 
-def _gpu_net(model: Model, request: EngineRequest) -> Net:
+def _begin_opening() -> Future[OpenedDriver | None]:
+    from droidmace.engine.opencl.opening import begin_opening
+
+    return begin_opening()
+
+
+def _gpu_net(
+    model: Model, request: EngineRequest, opening: Future[OpenedDriver | None] | None
+) -> Net:
     environ, flags, tuner, log = request.environ, request.flags, request.tuner, request.log
     try:
         # a CPU model needs no OpenCL, not even to be imported
@@ -89,7 +111,7 @@ def _gpu_net(model: Model, request: EngineRequest) -> Net:
         log.error(f"{_WRAPPER}:348", f"Failed to load OpenCL library: {exc}")
         raise EngineError(OUT_OF_RESOURCES, details=str(exc)) from exc
     profiling = tuner.is_tuning or environ.get("MACE_OPENCL_PROFILING") == "1"
-    device = open_device(log, environ, profiling=profiling)
+    device = open_device(log, environ, profiling=profiling, opening=opening)
     paths = ProgramPaths(
         storage_dir=environ.get("MACE_INTERNAL_STORAGE_PATH", _DEFAULT_STORAGE),
         cache_path=flags.opencl_cache_full_path,
@@ -107,6 +129,7 @@ def _gpu_net(model: Model, request: EngineRequest) -> Net:
         log,
         limit_kernel_time=limited,
         failure_ratio=_failure_ratio(environ),
+        check_range=environ.get("MACE_OUT_OF_RANGE_CHECK") == "1",
     )
     return GpuNet(model, gpu, log_ranges=_logs_ranges(environ))
 

@@ -27,6 +27,7 @@ from droidmace.engine.opencl.local_size import (
     round_up,
 )
 from droidmace.engine.opencl.program import ProgramLibrary
+from droidmace.engine.opencl.range_check import BUILD_OPTION, RangeCheck
 from droidmace.engine.tuner import Params, Tuner
 from droidmace.errors import EngineError
 
@@ -89,6 +90,7 @@ class Gpu:
         *,
         limit_kernel_time: bool = False,
         failure_ratio: float = 0.0,
+        check_range: bool = False,
     ) -> None:
         self.device = device
         self.programs = programs
@@ -96,6 +98,7 @@ class Gpu:
         self.log = log
         self._limit_kernel_time = limit_kernel_time
         self._failure_ratio = failure_ratio
+        self._range_check = RangeCheck(device) if check_range else None
         self._window = tuner.queue_window_size
         self._queued = 0
         self._copies: list[object] = []
@@ -119,12 +122,16 @@ class Gpu:
         objects, which is cheaper to enqueue. Raises ``EngineError``.
         """
         flat, tensor_options = _flatten(arguments)
+        flag = self._range_flag(flat)
+        range_options = [BUILD_OPTION] if flag else []
         kernel = self.programs.kernel(
-            program, name, (*_COMPUTE_OPTIONS, f"-D{name}={name}", *tensor_options, *options)
+            program,
+            name,
+            (*_COMPUTE_OPTIONS, f"-D{name}={name}", *range_options, *tensor_options, *options),
         )
         try:
             kwg_size = kernel.work_group_size(self.device.device)
-            values = (*gws, *flat)
+            values = (*flag, *gws, *flat)
             kernel.set_args(with_scalars_together(values) if scalars_together else values)
         except cl.Error as exc:
             raise self._failed(exc, 243) from exc
@@ -133,28 +140,46 @@ class Gpu:
         default = rule((shape[0], shape[1], shape[2]), limits)
         return Dispatch(kernel, key, gws, default, kwg_size, flat)
 
+    def _range_flag(self, arguments: Sequence[KernelArgument]) -> list[KernelArgument]:
+        """What a kernel that is to be checked takes before all else; nothing for others."""
+        check = self._range_check
+        return [check.flag] if check is not None and check.concerns(arguments) else []
+
     def run(self, dispatch: Dispatch) -> list[cl.Event]:
         """Enqueue the kernel; when tuning, search for its parameters first.
 
-        Returns the events of the last time it ran. Raises ``EngineError``.
+        Returns the events of the last time it ran. Raises ``EngineError``. Aborts, as MACE does,
+        when the kernel wrote beside an image and that is checked.
         """
         try:
-            if self.tuner.is_tuning:
-                return self._tune(dispatch)
-            if dispatch.params is None or self.log.verbose(3):
-                known = self.tuner.known(dispatch.key)
-                dispatch.params = dispatch.default if known is None else known
-            return self._launch(dispatch, dispatch.params)
+            if self._range_check is None:
+                return self._run(dispatch)
+            self._range_check.clear()
+            events = self._run(dispatch)
+            code = self._range_check.read()
         except cl.Error as exc:
             raise self._failed(exc, 288) from exc
+        if code:
+            self.log.fatal(
+                f"{_HELPER}:55", f"Check failed: *kerror_code == 0 Kernel error code: {code}"
+            )
+        return events
+
+    def _run(self, dispatch: Dispatch) -> list[cl.Event]:
+        if self.tuner.is_tuning:
+            return self._tune(dispatch)
+        if dispatch.params is None or self.log.verbose(3):
+            known = self.tuner.known(dispatch.key)
+            dispatch.params = dispatch.default if known is None else known
+        return self._launch(dispatch, dispatch.params)
 
     def prepare(self, dispatches: Iterable[Dispatch]) -> LaunchList | None:
         """All commands of ``dispatches``, which ran before, ready to be enqueued at once.
 
-        None where each command needs a look of its own: in a tuning run, with a queue window, and
-        when the log tells the parameters of every kernel.
+        None where each command needs a look of its own: in a tuning run, with a queue window, when
+        writes are checked, and when the log tells the parameters of every kernel.
         """
-        if self.tuner.is_tuning or self._window or self.log.verbose(3):
+        if self.tuner.is_tuning or self._window or self._range_check or self.log.verbose(3):
             return None
         return LaunchList(
             self.device.queue,
