@@ -127,7 +127,7 @@ class NodeCases:
 
     cases: tuple[Case, ...]
     not_float: frozenset[str]
-    """Ops without a float32 case."""
+    """Ops without a float32 case that holds a value."""
     too_new: frozenset[str]
     """Ops that came after the newest opset that is converted."""
 
@@ -141,15 +141,19 @@ def node_cases() -> NodeCases:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = collect_testcases(None)
-    cases, floats, others = [], set(), set()
+    cases: list[Case] = []
+    ops, new = set(), set()
     for entry in found:
         model = entry.model
         if len(model.graph.node) != 1 or [item.domain for item in model.opset_import] != [""]:
             continue  # the op spelled out in other ops, or an op of another domain
         op = model.graph.node[0].op_type
-        (floats if _is_float(model) else others).add(op)
-        stamped = _at_our_opset(model) if _is_float(model) else None
+        ops.add(op)
+        if not _is_float(model):
+            continue
+        stamped = _at_our_opset(model)
         if stamped is None:
+            new.add(op)
             continue
         inputs, outputs = entry.data_sets[0]
         if not all(np.size(value) for value in (*inputs[:1], *outputs[:1])):
@@ -165,7 +169,7 @@ def node_cases() -> NodeCases:
             )
         )
     known = {case.op for case in cases}
-    return NodeCases(tuple(cases), frozenset(others - floats), frozenset(floats - known))
+    return NodeCases(tuple(cases), frozenset(ops - new - known), frozenset(new - known))
 
 
 def _named(names: list[str], values: list[Array]) -> dict[str, Array]:
