@@ -10,6 +10,7 @@ import numpy as np
 import pyopencl as cl
 
 from droidmace.engine.attributes import Shape
+from droidmace.engine.axis_order import nchw_shape, takes_nchw
 from droidmace.engine.cpu.base import Array, CpuContext
 from droidmace.engine.cpu.ops import run_op
 from droidmace.engine.macelog import format_vector
@@ -87,14 +88,18 @@ class CpuStep(HostStep):
             log.fatal(f"{_NET}:131", f"Check failed: {op.name}: {exc}")
         values.update(zip(op.outputs, results, strict=True))
         self._busy_us = (time.perf_counter_ns() - start_ns) // 1000
-        self._shapes = [result.shape for result in results]
-        self._input_shapes = [value.shape for value in inputs]
+        self._shapes = [self._shown(result.shape) for result in results]
+        self._input_shapes = [self._shown(value.shape) for value in inputs]
         if log.verbose(3):
             text = format_vector(self._shapes[0])
             log.vlog(3, f"{_NET}:182", f"Operator {op.name} has shape: {text}")
         if self._log_ranges:
             for name, result in zip(op.outputs, results, strict=True):
                 log_range(log, name, result.astype(np.float32, copy=False))
+
+    def _shown(self, shape: Shape) -> Shape:
+        """``shape`` with the axes as the op counts them, which is how MACE's CPU holds it."""
+        return nchw_shape(shape) if takes_nchw(self._op, on_gpu=True) else shape
 
     def timing(self, start_us: int) -> OpTiming:
         """See :class:`HostStep`."""
