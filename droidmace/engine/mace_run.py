@@ -113,6 +113,7 @@ class MaceRun:
         self._log = log
         self._inputs: list[TensorSpec] = []
         self._outputs: list[TensorSpec] = []
+        self._expects_gpu = False
 
     def run(self) -> None:
         """Everything. Returns early, with a log line, when the arguments do not fit together."""
@@ -141,7 +142,7 @@ class MaceRun:
 
             capability_ms = cpu_capability_ms()
         with contextlib.suppress(OSError):
-            import_runtime(read_region(flags.model_file))
+            self._expects_gpu = import_runtime(read_region(flags.model_file))
         for index in range(flags.restart_round):
             log.vlog(0, f"{_HERE}:811", f"restart round {index}")
             self._run_model(capability_ms)
@@ -170,6 +171,7 @@ class MaceRun:
             environ=self._environ,
             tuner=tuner,
             log=log,
+            expects_gpu=self._expects_gpu,
         )
         net, create_ms = self._create(request)
         log.info(f"{_HERE}:459", f"Create Mace Engine latency: {format_float(create_ms)} ms")

@@ -5,10 +5,10 @@ Source of the rules: ``mace/runtimes/opencl/core/opencl_executor.cc``.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import pyopencl as cl
 
 from droidmace.engine.attributes import OUT_OF_RESOURCES
 from droidmace.engine.macelog import MaceLog
+from droidmace.engine.opencl.opening import OpenedDriver, begin_opening, open_context
 from droidmace.engine.version import MACE_VERSION
 from droidmace.errors import EngineError
 from droidmace.formats.acceptance import GpuIdentity
@@ -58,14 +59,17 @@ def open_device(
     *,
     profiling: bool,
     device: cl.Device | None = None,
+    opening: Future[OpenedDriver | None] | None = None,
 ) -> Device:
     """Open ``device``, else the first GPU, else the first device of another kind.
 
-    ``profiling``: events are to carry times. Raises ``EngineError`` when there is no driver, the
-    device has no images, or it refuses.
+    ``opening``: what :func:`begin_opening` has begun. ``profiling``: events are to carry times.
+    Raises ``EngineError`` when there is no driver, the device has no images, or it refuses.
     """
+    context: cl.Context | None = None
     if device is None:
-        device = _find_device(log)
+        opened = _opened(log, opening)
+        device, context = opened.device, opened.context
     says = _what_the_driver_says(device) | _claims(environ.get(IDENTITY_VARIABLE))
     identity = GpuIdentity.from_opencl(
         platform_name=says["platform_name"],
@@ -79,11 +83,10 @@ def open_device(
     log.vlog(1, f"{_EXECUTOR}:613", f"Using device: {says['device_name']}")
     timed = (cl.command_queue_properties.PROFILING_ENABLE,) if profiling else ()
     try:
-        context = cl.Context([device])
+        context = context or open_context(device)
         queue = cl.CommandQueue(context, device, *timed)
     except cl.Error as exc:
-        log.error(f"{_EXECUTOR}:488", f"Failed to create OpenCL Context: {describe_error(exc)}")
-        raise EngineError(OUT_OF_RESOURCES, details=str(exc)) from exc
+        raise _no_context(log, exc) from exc
     if device.max_work_group_size < _MIN_WORK_GROUP_SIZE or not device.image_support:
         log.warning(_NOT_SUPPORTED_AT, "The device does not support OpenCL")
         raise EngineError(OUT_OF_RESOURCES, details=f"{device.name} cannot run image kernels")
@@ -114,27 +117,25 @@ def _status_names() -> dict[int, str]:
     return {int(getattr(cl.status_code, name)): name for name in names}
 
 
-def _find_device(log: MaceLog) -> cl.Device:
-    devices = list(_all_devices())
-    if not devices:
+def _opened(log: MaceLog, opening: Future[OpenedDriver | None] | None) -> OpenedDriver:
+    """What the thread opened; raises ``EngineError`` when there is nothing to open."""
+    try:
+        opened = (opening or begin_opening()).result()
+    except cl.Error as exc:
+        raise _no_context(log, exc) from exc
+    if opened is None:
         log.error(
             _NOT_LOADED_AT,
             "Failed to load OpenCL library, please make sure there exists OpenCL library on your"
             " device, and your APP have right to access the library.",
         )
         raise EngineError(OUT_OF_RESOURCES, details="no OpenCL driver")
-    return next((device for device in devices if device.type & cl.device_type.GPU), devices[0])
+    return opened
 
 
-def _all_devices() -> Iterator[cl.Device]:
-    """Every device of every platform; a platform that cannot list its devices has none."""
-    try:
-        platforms = cl.get_platforms()
-    except cl.Error:
-        return
-    for platform in platforms:
-        with contextlib.suppress(cl.Error):
-            yield from platform.get_devices()
+def _no_context(log: MaceLog, error: cl.Error) -> EngineError:
+    log.error(f"{_EXECUTOR}:488", f"Failed to create OpenCL Context: {describe_error(error)}")
+    return EngineError(OUT_OF_RESOURCES, details=str(error))
 
 
 def _what_the_driver_says(device: cl.Device) -> dict[str, str]:
