@@ -20,6 +20,7 @@ from droidmace.engine.gpu_net import GpuNet
 from droidmace.engine.opencl.runtime import Gpu
 from droidmace.engine.opencl.tensor import BufferMemory
 from droidmace.engine.ops import buffer_conv, buffer_wide, buffer_winograd
+from droidmace.engine.ops.buffer_panels import Tile
 from droidmace.engine.ops.buffer_pooling import BufferPooling
 from droidmace.engine.ops.registry import find_op
 from droidmace.formats.netdef import Argument, DataType, MemoryType, OperatorDef
@@ -206,7 +207,7 @@ def test_convolution_1x1(
         ((1, 14, 16, 16), 32, (2, 2), False),
         ((1, 17, 13, 20), 37, (2, 2), True),
         ((2, 12, 15, 33), 16, (0, 3), False),
-        ((17, 3, 4, 16), 48, (2, 1), True),
+        ((17, 4, 5, 16), 48, (2, 1), True),
     ],
 )
 def test_winograd(
@@ -217,7 +218,7 @@ def test_winograd(
     weights = rng.standard_normal((channels, shape[3], 3, 3), np.float32)
     bias = rng.standard_normal(channels, np.float32)
     expected = _convolve(case, weights, bias)
-    assert buffer_winograd.pays(_WINDOW_3X3, shape[3], channels, expected.shape)
+    assert buffer_winograd.pays(_WINDOW_3X3, (shape[3], channels), expected.shape, Tile.of(gpu))
     made, inputs = _window_op("Conv2D", case), {"x": case["x"]}
     if residual:
         made = _with_residual(made)

@@ -131,7 +131,9 @@ class BufferConv2D(Conv2D):
         if self.is_grouped:
             return output
         # transformed values are too large for 16 bits, or too small
-        if not self.context.memory.half and pays(self.window, inputs, outputs, output):
+        if not self.context.memory.half and pays(
+            self.window, (inputs, outputs), output, Tile.of(self.gpu)
+        ):
             self._winograd = self._winograd or Winograd(self)
             self._scratch = self._winograd.scratch_shapes(output)
         else:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from droidmace.engine.attributes import Shape, Window, nhwc
+from droidmace.engine.opencl.local_size import round_up
 from droidmace.engine.opencl.runtime import Dispatch
 from droidmace.engine.opencl.tensor import HostArray, Tensor
 from droidmace.engine.ops.base import GpuOp, shape_key
@@ -21,7 +22,7 @@ from droidmace.engine.ops.buffer_wide import LANES, activation_options, bind_wid
 
 _PIXELS = 36
 """Of a tile in the domain of the products."""
-_LEAST_CHANNELS, _LEAST_TILES = 16, 16
+_LEAST_CHANNELS, _LEAST_TILES, _MOST_PRODUCTS = 16, 16, 0.45
 _FILTER_TRANSFORM = np.array(
     [
         [1 / 4, 0, 0],
@@ -34,12 +35,19 @@ _FILTER_TRANSFORM = np.array(
 )
 
 
-def pays(window: Window, in_channels: int, out_channels: int, output: Shape) -> bool:
-    """Whether the products that are saved outweigh the transforms and the larger filter."""
+def pays(window: Window, channels: tuple[int, int], output: Shape, tile: Tile) -> bool:
+    """Whether the products that are saved outweigh the transforms and the larger filter.
+
+    ``channels``: in and out. Saved are less than three of four where tiles are partly idle.
+    """
+    batch, height, width, _ = nhwc(output)
+    tiles = _tiles(output)
+    products = 4 * round_up(tiles, tile.pixels) / (batch * height * width)
     return (
         (window.kernel, window.stride, window.dilation) == ((3, 3), (1, 1), (1, 1))
-        and min(in_channels, out_channels) >= _LEAST_CHANNELS
-        and _tiles(output) >= _LEAST_TILES
+        and min(channels) >= _LEAST_CHANNELS
+        and tiles >= _LEAST_TILES
+        and products <= _MOST_PRODUCTS
     )
 
 
