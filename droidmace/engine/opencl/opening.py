@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyopencl as cl
-from pyopencl import _cl
+
+from droidmace.engine.opencl.kernel import opencl_function, raise_status
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,7 @@ def _open() -> OpenedDriver | None:
 def open_context(device: cl.Device) -> cl.Context:
     """A context with one device. Raises ``cl.Error``."""
     status = ctypes.c_int(0)
-    create = _library().clCreateContext
-    create.restype = ctypes.c_void_p
-    address = create(
+    address = opencl_function("clCreateContext", ctypes.c_void_p)(
         None,
         ctypes.c_uint(1),
         ctypes.byref(ctypes.c_void_p(device.int_ptr)),
@@ -59,20 +57,13 @@ def open_context(device: cl.Device) -> cl.Context:
         ctypes.byref(status),
     )
     if status.value:
-        record = _cl._ErrorRecord(msg="", code=status.value, routine="clCreateContext")
-        raise cl.RuntimeError(record)
+        raise_status("clCreateContext", status.value)
     return cl.Context.from_int_ptr(address, retain=False)
-
-
-@functools.cache
-def _library() -> ctypes.CDLL:
-    """The OpenCL library that pyopencl itself uses, found through its extension."""
-    return ctypes.CDLL(_cl.__file__)
 
 
 def _all_devices() -> list[cl.Device]:
     # loads every driver, once per process; what follows only asks them
-    _library().clGetPlatformIDs(ctypes.c_uint(0), None, ctypes.byref(ctypes.c_uint(0)))
+    opencl_function("clGetPlatformIDs")(ctypes.c_uint(0), None, ctypes.byref(ctypes.c_uint(0)))
     return list(_devices_of_platforms())
 
 
