@@ -171,8 +171,9 @@ def eltwise(net: NetDef, op: OperatorDef, inputs: list[np.ndarray]) -> np.ndarra
         assert np.broadcast_shapes(*(value.shape for value in pair)) == large.shape
         if on_gpu and small.shape != large.shape and small.ndim == 4:
             vector = small.shape[1:3] == (1, 1) and small.shape[3] == large.shape[3]
+            # A single number counts as a vector, too short for the channels.
             assert (vector and small.shape[0] in {1, large.shape[0]}) or (
-                small.shape == (*large.shape[:3], 1)
+                small.shape == (*large.shape[:3], 1) and small.size > 1
             ), (small.shape, large.shape)
         assert small.ndim in {1, 4}
         if small.ndim == 1:

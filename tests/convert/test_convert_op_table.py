@@ -239,6 +239,7 @@ WEIGHTED = {
         "InstanceNormalization", "s", "b", weights={"s": floats(8), "b": floats(8, seed=4)}
     ),
     "LRN": one("LRN", size=5, alpha=0.3, bias=1.5, beta=0.6),
+    "LpNormalization of a vector": one("LpNormalization", axis=1, shape=(1, 8, 1, 1)),
     "LpNormalization 2": one("LpNormalization", axis=1, p=2),
     "LpNormalization 1": one("LpNormalization", axis=-1, p=1),
     "MeanVarianceNormalization": one("MeanVarianceNormalization", axes=[2, 3]),
@@ -562,6 +563,9 @@ SHAPES = {
     "Pad edge": one("Pad", "p", weights={"p": ints(0, 0, 1, 2, 0, 0, 0, 1)}, mode="edge"),
     "Pad channels": one("Pad", "p", weights={"p": ints(0, 1, 0, 0, 0, 2, 0, 0)}, gpu=False),
     "Pad old": one("Pad", pads=[0, 0, 1, 1, 0, 0, 1, 1], value=0.5, opset=7),
+    "Pad axes in another order": one(
+        "Pad", "p", "", "a", weights={"p": ints(1, 0, 0, 1), "a": ints(3, -2)}, opset=18
+    ),
     "Pad axes": one("Pad", "p", "", "a", weights={"p": ints(1, 2), "a": ints(3)}, opset=18),
     "Tile": one("Tile", "r", weights={"r": ints(1, 2, 1, 3)}),
     "Expand": one("Expand", "s", weights={"s": ints(2, 8, 5, 6)}, shape=(1, 8, 1, 1)),

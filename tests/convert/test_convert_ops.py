@@ -510,6 +510,14 @@ REFUSED = {
         {"w": weights(4, 4, 1, 1), **norm_weights(4)},
         "BatchNormalization node 'n': it is in training mode",
     ),
+    "a gather of nothing": (
+        [
+            node("Gather", ["x", "i"], ["g"], name="g", axis=1),
+            node("Concat", ["g", "x"], ["y"], axis=1),
+        ],
+        {"i": np.zeros(0, np.int64)},
+        "Gather node 'g': it leaves nothing over",
+    ),
     "dropout in training mode": (
         [node("Dropout", ["x", "ratio", "training"], ["d"], name="d"), node("Relu", ["d"], ["y"])],
         {"ratio": np.float32(0.5), "training": np.array(True)},
@@ -571,6 +579,24 @@ def test_what_cannot_be_converted_is_refused_by_name(case: str, tmp_path: Path) 
         convert_model(declare(path, X, {"y": shape}))
     assert caught.value.where == str(path)
     assert caught.value.hint
+
+
+def test_one_scale_for_two_axes_is_not_that_of_their_sizes(tmp_path: Path) -> None:
+    resize = node(
+        "Resize",
+        ["x", "", "", "s"],
+        ["y"],
+        name="r",
+        mode="linear",
+        keep_aspect_ratio_policy="not_smaller",
+        axes=[2, 3],
+    )
+    path = tmp_path / "m.onnx"
+    sizes = {"s": np.array([14, 20])}
+    save_model(path, [resize], {"x": (1, 4, 9, 7)}, {"y": (1, 4, 26, 20)}, sizes, opset=18)
+    # 20 / 7 along both axes, where MACE has 26 / 9 along the height.
+    with pytest.raises(ModelError, match="Resize node 'r': linear .* from 9x7 to 26x20"):
+        convert_model(declare(path, {"x": (1, 4, 9, 7)}, {"y": (1, 4, 26, 20)}))
 
 
 def test_a_dropout_whose_mask_is_read(tmp_path: Path) -> None:

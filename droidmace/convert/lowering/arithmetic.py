@@ -215,7 +215,9 @@ def _broadcasts(state: Conversion, base: Value, other: Value) -> bool:
     pixel = other.size(H) == other.size(W) == 1
     per_channel = same[C] and pixel and other.size(N) == 1
     per_batch = same[C] and pixel and same[N]
-    per_pixel = other.size(C) == 1 and same[N] and same[H] and same[W]
+    # One value in all is a vector of channels to it, and one too short.
+    single = math.prod(other.shape) == 1
+    per_pixel = other.size(C) == 1 and same[N] and same[H] and same[W] and not single
     return per_channel or per_batch or per_pixel
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from droidmace.convert.conversion import Conversion
-from droidmace.convert.graph import Node
+from droidmace.convert.graph import Node, Shape
 from droidmace.convert.layout import C, H, Layout, N, W
 from droidmace.convert.lowering.registry import converts
 from droidmace.convert.mace_ops import ArgumentValue, CoordinateMode
@@ -63,7 +63,7 @@ def resize(state: Conversion, node: Node) -> None:
     if target[:2] != source.onnx_shape[:2]:
         raise node.refuse("it resizes batch or channels; MACE resizes height and width")
     height, width = (*target[2:], 1)[:2]
-    scales = _scales(state, node, rank)
+    scales = _scales(state, node, source.onnx_shape)
     axes = [
         _Axis(source.size(place), size, scale or size / source.size(place))
         for place, size, scale in zip((H, W), (height, width), scales, strict=True)
@@ -106,15 +106,22 @@ def _equal(ours: Matrix, wanted: Matrix) -> bool:
     return bool(np.abs(ours - wanted).max() < _TOLERANCE)
 
 
-def _scales(state: Conversion, node: Node, rank: int) -> tuple[float | None, float | None]:
-    """ONNX's scales (h, w), where the node gives any."""
+def _scales(state: Conversion, node: Node, shape: Shape) -> tuple[float | None, float | None]:
+    """ONNX's scales (h, w) of an input of ``shape``, where they are not those of the sizes."""
+    rank = len(shape)
+    axes = node.ints("axes") or tuple(range(rank))
     values = node.attributes.get("scales")
     index = 1 if node.op_type == "Upsample" or state.graph.opset < 11 else 2
     if values is None and node.input(index):
         values = state.constant(node, index).reshape(-1)
+    policy = node.text("keep_aspect_ratio_policy", "stretch")
+    sizes = state.integers(node, 3, "sizes") if policy != "stretch" else None
+    if sizes:
+        # One scale for all of the axes; the sizes are what it makes of them, rounded.
+        each = [size / shape[axis] for axis, size in zip(axes, sizes, strict=True)]
+        values = [min(each) if policy == "not_larger" else max(each)] * len(axes)
     if values is None or len(values) == 0:
         return (None, None)
-    axes = node.ints("axes") or tuple(range(rank))
     by_axis = {axis % rank: float(value) for axis, value in zip(axes, values, strict=True)}
     return (by_axis.get(2), by_axis.get(3))
 

@@ -9,7 +9,6 @@ import numpy as np
 from droidmace.convert.conversion import Conversion
 from droidmace.convert.graph import Node
 from droidmace.convert.layout import C, H, N, Value, W, nhwc, nhwc_axis
-from droidmace.convert.lowering.reduction import axes_of
 from droidmace.convert.lowering.registry import converts
 from droidmace.convert.mace_ops import ArgumentValue, PadType
 
@@ -133,6 +132,8 @@ def gather(state: Conversion, node: Node) -> None:
     if numbers is None or any(not -size <= number < size for number in numbers):
         raise node.refuse("its indices are out of bounds", hint="the file is damaged")
     chosen = [number % size for number in numbers]
+    if not chosen:
+        raise node.refuse("it leaves nothing over")
     if place is None:
         if len(chosen) > 1:
             raise node.refuse("it repeats the only element", hint="use Expand")
@@ -155,9 +156,7 @@ def gather(state: Conversion, node: Node) -> None:
 def _pick(
     state: Conversion, node: Node, source: Value, axis: int, place: int, chosen: list[int]
 ) -> Value:
-    """``source`` with the ``chosen`` elements of ONNX axis ``axis``, in that order."""
-    if not chosen:
-        raise node.refuse("it leaves nothing over")
+    """``source`` with the ``chosen`` elements (at least one) of ONNX axis ``axis``, in order."""
     constant = state.new_constant(node, "indices", np.array(chosen, np.int32))
     result = _resized(source, axis, place, len(chosen))
     inputs = (source.tensor, constant)
@@ -186,12 +185,13 @@ def pad_node(state: Conversion, node: Node) -> None:
     source = state.value(node)
     rank = len(source.groups)
     pads = node.ints("pads") or state.integers(node, 1, "pads")
-    axes = axes_of(state, node, index=3) or tuple(range(rank))
+    # In the node's own order: the pads follow it.
+    axes = state.integers(node, 3, "axes") or tuple(range(rank))
     if pads is None or len(pads) != 2 * len(axes):
         raise node.refuse(f"pads {pads} for {len(axes)} axes", hint="the file is damaged")
     if min(pads) < 0:
         raise node.refuse(f"pads {pads} crop", hint="use a Slice")
-    wanted = {axis: (pads[i], pads[i + len(axes)]) for i, axis in enumerate(axes)}
+    wanted = {axis % rank: (pads[i], pads[i + len(axes)]) for i, axis in enumerate(axes)}
     wanted = {axis: both for axis, both in wanted.items() if any(both)}
     mode = node.text("mode", "constant")
     if not wanted:
