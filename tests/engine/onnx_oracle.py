@@ -26,7 +26,7 @@ from droidmace.formats.netdef import MemoryType, parse_model
 
 Values = npt.NDArray[Any]
 SETTINGS = settings(
-    max_examples=10,
+    max_examples=7,
     deadline=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),
