@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import shutil
 from collections.abc import Iterator
@@ -384,3 +385,19 @@ def test_legacy_parameters_are_refused(log_reader: LogReader, tmp_path: Path) ->
     path.write_bytes(store.serialize())
     assert Tuner(log_reader.log, {}, str(path)).known("key") is None
     assert f"CRC value of {path}is invalid" in log_reader.text
+
+
+def test_no_local_size_beyond_what_an_axis_takes(
+    opencl_devices: dict[str, object], log_reader: LogReader
+) -> None:
+    """NVIDIA's devices take 64 along the third axis, whatever the work-group's size."""
+    gpu = make_gpu(opencl_devices["intel"], log_reader.log, {"MACE_TUNING": "1"})
+    gpu.device = dataclasses.replace(gpu.device, max_work_item_sizes=(8, 8, 2))
+    source = np.ones((1, 5, 5, 64), np.float32)
+    reduce = op("Reduce", ["x"], "y", axis=(1, 2), reduce_type=0)
+    made = GpuNet(model([reduce], {"x": source.shape}, ["y"]), gpu).run({"x": source})
+    np.testing.assert_allclose(made["y"], 1)
+    tried = [line for line in log_reader.text.splitlines() if "Tuning reduce_hw" in line]
+    assert tried
+    (winner,) = [json.loads(line.partition("result: ")[2]) for line in tried if "result" in line]
+    assert winner[2] <= 2

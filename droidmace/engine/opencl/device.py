@@ -37,7 +37,8 @@ class Device:
 
     ``cache_bytes`` is the global memory cache; ``profiling`` tells whether events carry times;
     ``channel_alignment``: to which multiple a buffer's channels are rounded up, in elements;
-    ``is_cpu``: the driver runs kernels on the host's own cores.
+    ``max_work_item_sizes``: of a work-group, axis by axis; ``is_cpu``: the driver runs kernels on
+    the host's own cores.
     """
 
     identity: GpuIdentity
@@ -50,6 +51,7 @@ class Device:
     max_image_size: tuple[int, int]
     max_allocation_bytes: int
     channel_alignment: int
+    max_work_item_sizes: tuple[int, ...]
     is_cpu: bool
 
 
@@ -102,6 +104,7 @@ def open_device(
         max_image_size=(device.image2d_max_width, device.image2d_max_height),
         max_allocation_bytes=device.max_mem_alloc_size,
         channel_alignment=_CPU_ALIGNMENT if is_cpu else _GPU_ALIGNMENT,
+        max_work_item_sizes=tuple(device.max_work_item_sizes),
         is_cpu=is_cpu,
     )
 

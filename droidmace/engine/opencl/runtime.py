@@ -137,8 +137,18 @@ class Gpu:
             raise self._failed(exc, 243) from exc
         limits = Limits(self.device.cache_bytes, self.device.compute_units, kwg_size)
         shape = gws if len(gws) == 3 else (*gws, 1)
-        default = rule((shape[0], shape[1], shape[2]), limits)
+        default = self._within_axes(rule((shape[0], shape[1], shape[2]), limits))
         return Dispatch(kernel, key, gws, default, kwg_size, flat)
+
+    def _within_axes(self, params: Params) -> Params:
+        """``params`` with each local size within what the device takes along its axis.
+
+        MACE looks at the work-group's size alone; NVIDIA takes 64 along the third axis and refuses
+        more as CL_INVALID_KERNEL_ARGS.
+        """
+        *lws, block = params
+        sizes = self.device.max_work_item_sizes
+        return (*(min(size, most) for size, most in zip(lws, sizes, strict=False)), block)
 
     def _range_flag(self, arguments: Sequence[KernelArgument]) -> list[KernelArgument]:
         """What a kernel that is to be checked takes before all else; nothing for others."""
@@ -285,7 +295,10 @@ class Gpu:
             events[:] = self._timed(dispatch, params)
             return _elapsed_us(events), params
 
-        self.tuner.search(dispatch.key, dispatch.default, dispatch.candidates(), measure)
+        candidates = [
+            params for params in dispatch.candidates() if params == self._within_axes(params)
+        ]
+        self.tuner.search(dispatch.key, dispatch.default, candidates, measure)
         return events or self._timed(dispatch, dispatch.default)
 
     def _timed(self, dispatch: Dispatch, params: Params) -> list[cl.Event]:
