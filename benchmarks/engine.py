@@ -15,6 +15,7 @@ import dataclasses
 import json
 import os
 import random
+import re
 import shutil
 import sys
 import tempfile
@@ -274,6 +275,12 @@ def benchmark_starts(
     return rows
 
 
+def _lines(document: dict[str, Any]) -> str:
+    """``document`` as JSON, a list of numbers on a line."""
+    text = json.dumps(document, indent=1) + "\n"
+    return re.sub(r"\[\n\s+([-0-9.,\se]+?)\n\s+\]", lambda m: f"[{' '.join(m[1].split())}]", text)
+
+
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
 
@@ -346,7 +353,8 @@ def main() -> None:
         out = HERE / "results" / f"{date}-{arguments.machine}.json"
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        document["machine"]["load_after"] = os.getloadavg()
+        out.write_text(_lines(document), encoding="utf-8")
         print(out)
 
 
