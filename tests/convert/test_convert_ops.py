@@ -510,6 +510,27 @@ REFUSED = {
         {"w": weights(4, 4, 1, 1), **norm_weights(4)},
         "BatchNormalization node 'n': it is in training mode",
     ),
+    "an edge a million times": (
+        [node("Pad", ["x", "pads"], ["y"], name="p", mode="edge")],
+        {"pads": np.array([0, 0, 10**6, 0, 0, 0, 0, 0])},
+        "Pad node 'p': it repeats an edge 1000000 times",
+    ),
+    "depth to space of six channels": (
+        [
+            node("Conv", ["x", "w"], ["a"]),
+            node("DepthToSpace", ["a"], ["y"], name="d", blocksize=2),
+        ],
+        {"w": weights(24, 4, 1, 1)},
+        "DepthToSpace node 'd': blocks of 6 channels; MACE's GPU runtime",
+    ),
+    "space to depth of six channels": (
+        [
+            node("Conv", ["x", "w"], ["a"]),
+            node("SpaceToDepth", ["a"], ["y"], name="s", blocksize=2),
+        ],
+        {"w": weights(6, 4, 1, 1)},
+        "SpaceToDepth node 's': blocks of 6 channels; MACE's GPU runtime",
+    ),
     "a gather of nothing": (
         [
             node("Gather", ["x", "i"], ["g"], name="g", axis=1),

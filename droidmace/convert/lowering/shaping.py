@@ -64,7 +64,12 @@ def channel_shuffle(state: Conversion, node: Node) -> None:
     state.emit(node, "ChannelShuffle", inputs, source.shape, source.groups, arguments)
 
 
-@converts("DepthToSpace", "SpaceToDepth", to=("DepthToSpace", "SpaceToDepth"))
+@converts(
+    "DepthToSpace",
+    "SpaceToDepth",
+    to=("DepthToSpace", "SpaceToDepth"),
+    limits=("on gpu: images of more than 4 channels that do not divide by 4",),
+)
 def depth_space(state: Conversion, node: Node) -> None:
     """DepthToSpace and SpaceToDepth."""
     source = state.placed(node, 0, (N, C, H, W))
@@ -82,6 +87,13 @@ def depth_space(state: Conversion, node: Node) -> None:
             )
         arguments["mode"] = mode
         shape = (batch, height * block, width * block, channels // (block * block))
+    # Of the two images the one with fewer channels. MACE does not leave it to the CPU: it stops.
+    fewer = min(channels, shape[3])
+    if state.runs_on_gpu and fewer > 4 and fewer % 4:
+        raise node.refuse(
+            f"blocks of {fewer} channels; MACE's GPU runtime has up to 4, or what divides by 4",
+            hint="set 'runtime: cpu', or use another number of channels",
+        )
     groups = Layout.at((shape[0], shape[3], shape[1], shape[2]), (N, C, H, W)).groups
     state.emit(node, node.op_type, (source.tensor,), shape, groups, arguments)
 

@@ -12,7 +12,8 @@ from droidmace.convert.layout import C, H, N, Value, W, nhwc, nhwc_axis
 from droidmace.convert.lowering.registry import converts
 from droidmace.convert.mace_ops import ArgumentValue, PadType
 
-CPU_SLICE = "on gpu: always on the CPU"
+MOST_EDGES = 64
+"""Rows that a Pad may repeat an edge for."""
 
 
 def _single(state: Conversion, node: Node, source: Value, axis: int) -> tuple[Value, int | None]:
@@ -231,6 +232,11 @@ def _emit_pads(
     rounds = [wanted]
     if mode == "edge":
         most = max(max(both) for both in wanted.values())
+        if most > MOST_EDGES:
+            raise node.refuse(
+                f"it repeats an edge {most} times, each an op of its own; {MOST_EDGES} is the most",
+                hint="use mode constant or reflect",
+            )
         rounds = [
             {axis: (int(both[0] > i), int(both[1] > i)) for axis, both in wanted.items()}
             for i in range(most)
