@@ -167,10 +167,14 @@ class GpuPlan:
                 tasks.append(self._gpu_task(placed, placed.gpu_op))
                 on_device.update(placed.op.outputs)
         for name in outputs:
-            if name not in on_host:
-                buffer = self._buffer_for(name)
-                self.output_buffers[name] = (buffer, self._shapes[name])
-                tasks.append(self._download_task(name, buffer))
+            if name in on_host:
+                continue
+            if self._memory.is_plain(self._shapes[name]):
+                tasks.append(self._keep_task(name))
+                continue
+            buffer = self._buffer_for(name)
+            self.output_buffers[name] = (buffer, self._shapes[name])
+            tasks.append(self._download_task(name, buffer))
         return tasks
 
     def _gpu_task(self, placed: Placed, gpu_op: GpuOp) -> _Task:
@@ -209,6 +213,17 @@ class GpuPlan:
         def make(tensor: FindTensor) -> list[Step]:
             build = functools.partial(bind_download, self._gpu, tensor(name), buffer)
             return [_transform(f"mace_node_{name}", tensor(name), build)]
+
+        return _Task((name,), (), make)
+
+    def _keep_task(self, name: str) -> _Task:
+        """An output that lies as the host wants it: nothing to do but to know where."""
+
+        def make(tensor: FindTensor) -> list[Step]:
+            memory = tensor(name).memory
+            assert isinstance(memory, cl.Buffer)
+            self.output_buffers[name] = (memory, self._shapes[name])
+            return []
 
         return _Task((name,), (), make)
 

@@ -8,13 +8,15 @@ import numpy as np
 import pyopencl as cl
 import pytest
 from engine_harness import DRIVERS, LogReader
-from engine_models import make_gpu, model, op
+from engine_models import in_memory, make_gpu, model, op
 from pyopencl import _cl
 
 from droidmace.engine.gpu_net import GpuNet
 from droidmace.engine.macelog import MaceLog, StdioStream
+from droidmace.engine.net import OpTiming
 from droidmace.engine.opencl.kernel import Kernel
 from droidmace.engine.opencl.launches import LaunchList
+from droidmace.formats.netdef import MemoryType
 
 _SOURCE = "__kernel void add(__global int *x, int step) { x[get_global_id(0)] += step; }"
 
@@ -91,3 +93,21 @@ def test_later_runs_of_a_net_give_what_the_first_gave(
     # a verbose log tells the parameters of every kernel, so it looks at each command
     watched = GpuNet(made, make_gpu(device, log_reader.log))
     np.testing.assert_array_equal(watched.run({"x": values})["y"], first)
+
+
+@pytest.mark.parametrize("channels", [16, 5])
+@pytest.mark.parametrize("width", [1, 3])
+def test_an_output_without_gaps_is_read_where_it_lies(
+    device: cl.Device, quiet_log: MaceLog, channels: int, width: int
+) -> None:
+    shape = (1, 1, width, channels)
+    relu = op("Activation", ["x"], "y", activation="RELU")
+    made = in_memory(model([relu], {"x": shape}, ["y"]), MemoryType.GPU_BUFFER)
+    values = np.random.default_rng(5).standard_normal(shape, dtype=np.float32)
+    net = GpuNet(made, make_gpu(device, quiet_log))
+    timings: list[OpTiming] = []
+    for _ in range(2):
+        np.testing.assert_array_equal(net.run({"x": values})["y"], np.maximum(values, 0))
+    net.run({"x": values}, timings)
+    transforms = [timing.type for timing in timings].count("BufferTransform")
+    assert transforms == (1 if channels == 16 or width == 1 else 2)

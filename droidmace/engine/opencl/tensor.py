@@ -107,6 +107,10 @@ class TensorMemory(ABC):
         """A new plain buffer. Raises ``EngineError``, with the reason on the log."""
         return allocate_buffer(self.gpu, size_bytes)
 
+    def is_plain(self, shape: Shape) -> bool:
+        """Whether an activation of that shape lies as 32-bit floats without gaps."""
+        return False
+
     @abstractmethod
     def activation(self, shape: Shape, memory: cl.Image | cl.Buffer) -> Tensor:
         """An activation of that shape in ``memory``."""
@@ -192,6 +196,12 @@ class BufferMemory(TensorMemory):
     def activation(self, shape: Shape, memory: cl.Image | cl.Buffer) -> Tensor:
         """See :class:`TensorMemory`."""
         return Tensor(shape, memory, self.build_options, self._stride(shape))
+
+    def is_plain(self, shape: Shape) -> bool:
+        """See :class:`TensorMemory`."""
+        batch, height, width, channels = nhwc(shape)
+        has_gaps = channels != self._stride(shape) and batch * height * width > 1
+        return not (self.half or has_gaps)
 
     def weight_table(self, size: Size) -> WeightTable:
         """See :class:`TensorMemory`."""
