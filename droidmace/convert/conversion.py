@@ -137,6 +137,8 @@ class Conversion:
     def placed(self, node: Node, index: int, places: Sequence[int]) -> Value:
         """Input ``index``, moved so that its axes are at ``places``."""
         value = self.value(node, index)
+        if len(value.groups) != len(places):
+            raise node.refuse(f"its input has {len(value.groups)} axes, not {len(places)}")
         return self.arrange(node, value, Layout.at(value.onnx_shape, places))
 
     def plain(self, node: Node, value: Value) -> Value:

@@ -531,6 +531,44 @@ REFUSED = {
         {"w": weights(6, 4, 1, 1)},
         "SpaceToDepth node 's': blocks of 6 channels; MACE's GPU runtime",
     ),
+    "alpha of Celu": (
+        [node("Celu", ["x"], ["y"], name="c", alpha=0.0)],
+        {},
+        "Celu node 'c': its alpha is 0",
+    ),
+    "slopes for other channels": (
+        [node("PRelu", ["x", "s"], ["y"], name="p")],
+        {"s": weights(5, 1, 1)},
+        r"PRelu node 'p': slopes of shape \(5, 1, 1\) for 4 channels",
+    ),
+    "an instance norm of other channels": (
+        [node("InstanceNormalization", ["x", "s", "s"], ["y"], name="n")],
+        {"s": weights(5)},
+        r"InstanceNormalization node 'n': weights of shape \(5,\) for 4 channels",
+    ),
+    "a pad with no number": (
+        [node("Pad", ["x", "pads", "v"], ["y"], name="p")],
+        {"pads": np.array([0, 0, 1, 0, 0, 0, 0, 0]), "v": np.zeros(0, np.float32)},
+        "Pad node 'p': its value 'v' is not one number",
+    ),
+    "a norm over channels that are not there": (
+        [
+            node("ReduceMean", ["x"], ["m"], keepdims=0),
+            node("LRN", ["m"], ["n"], name="l", size=3),
+            node("Add", ["x", "n"], ["y"]),
+        ],
+        {},
+        "LRN node 'l': its input has 0 axes, not 4",
+    ),
+    "a norm of a single number": (
+        [
+            node("ReduceMean", ["x"], ["m"], keepdims=0),
+            node("LpNormalization", ["m"], ["n"], name="l"),
+            node("Add", ["x", "n"], ["y"]),
+        ],
+        {},
+        "LpNormalization node 'l': its input is a single number",
+    ),
     "a gather of nothing": (
         [
             node("Gather", ["x", "i"], ["g"], name="g", axis=1),

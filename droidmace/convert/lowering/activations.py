@@ -117,6 +117,8 @@ def prelu(state: Conversion, node: Node) -> None:
         general_prelu(state, node)
         return
     channels = source.size(C)
+    if slope.size not in {1, channels}:
+        raise node.refuse(f"slopes of shape {slope.shape} for {channels} channels")
     spread = np.broadcast_to(slope.reshape(-1), (channels,))
     alpha = state.use_constant(node.input(1), spread, node)
     arguments: dict[str, ArgumentValue] = {

@@ -66,6 +66,8 @@ def ceil(state: Conversion, node: Node) -> None:
 def celu(state: Conversion, node: Node) -> None:
     """Celu: a scaled Elu of a scaled input."""
     alpha = node.number("alpha", 1.0)
+    if not alpha > 0:  # NaN included
+        raise node.refuse(f"its alpha is {alpha:g}; only a positive one is an Elu")
     steps = _Steps(state, node)
     inner = steps.scalar(EltwiseType.PROD, state.value(node), 1 / alpha)
     steps.last(EltwiseType.PROD, steps.activation("ELU", inner, 1.0), alpha)

@@ -46,6 +46,9 @@ def instance_norm(state: Conversion, node: Node) -> None:
     """InstanceNormalization."""
     rank = len(state.value(node).groups)
     source = state.placed(node, 0, IMAGE_PLACES[:rank])
+    for index in (1, 2):
+        if (shape := state.constant(node, index).shape) != (source.size(C),):
+            raise node.refuse(f"weights of shape {shape} for {source.size(C)} channels")
     scale = state.use_constant(node.input(1), state.constant(node, 1), node)
     offset = state.use_constant(node.input(2), state.constant(node, 2), node)
     arguments: dict[str, ArgumentValue] = {"epsilon": node.number("epsilon", 1e-5), "affine": 1}
@@ -58,7 +61,7 @@ def lrn(state: Conversion, node: Node) -> None:
     """LRN over channels: MACE's reaches as far to both sides, and does not divide alpha."""
     source = state.placed(node, 0, IMAGE_PLACES)
     size = node.integer("size", 1)
-    if size % 2 == 0:
+    if size < 1 or size % 2 == 0:
         raise node.refuse(f"it runs over {size} channels; MACE's window is odd")
     arguments: dict[str, ArgumentValue] = {
         "depth_radius": size // 2,
@@ -74,6 +77,8 @@ def lrn(state: Conversion, node: Node) -> None:
 def lp_norm(state: Conversion, node: Node) -> None:
     """LpNormalization along one axis. MACE's LpNorm runs over all axes behind it instead."""
     source = state.value(node)
+    if not source.groups:
+        raise node.refuse("its input is a single number")
     axis = node.integer("axis", -1) % len(source.groups)
     order = node.integer("p", 2)
     if order not in {1, 2}:

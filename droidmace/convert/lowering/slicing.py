@@ -206,7 +206,10 @@ def pad_node(state: Conversion, node: Node) -> None:
     if mode == "constant":
         number = node.number("value", 0.0)
         if node.input(2):
-            number = float(state.constant(node, 2).reshape(-1)[0])
+            filling = state.constant(node, 2)
+            if filling.size != 1:
+                raise node.refuse(f"its value {node.input(2)!r} is not one number")
+            number = float(filling.reshape(-1)[0])
     _emit_pads(state, node, source, wanted, mode, number)
 
 
