@@ -94,6 +94,8 @@ def register(app: typer.Typer) -> None:
                 (conversion.data_file, conversion.data_bytes),
             ):
                 console.print(f"  {escape(str(path))}  {size:,} bytes")
+            for warning in summary.warnings:
+                console.print(f"  [yellow]warning:[/] {escape(warning)}")
 
 
 def _target_words(targets: Targets) -> str:

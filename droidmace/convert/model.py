@@ -15,6 +15,11 @@ from droidmace.convert.passes import simplify
 from droidmace.errors import ModelError
 from droidmace.formats.netdef import DeviceType, serialize_model
 
+# mace/ops/opencl/buffer; the constructors of all other ops stop with MACE_NOT_IMPLEMENTED
+_OPS_WITH_BUFFER_KERNELS = frozenset(
+    ("Conv2D", "DepthwiseConv2d", "Pooling", "Reshape", "Softmax", "Transpose")
+)
+
 
 @dataclass(frozen=True, slots=True)
 class ConversionSummary:
@@ -27,6 +32,8 @@ class ConversionSummary:
     """Multiply-accumulates of one inference in convolutions and matrix products."""
     runtime: str
     data_type: str
+    warnings: tuple[str, ...] = ()
+    """What a phone may not like about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +70,23 @@ def convert_model(model: ModelConfig) -> ConvertedModel:
 
 
 def _summarise(model: ModelConfig, lowered: Lowered) -> ConversionSummary:
+    ops = dict(Counter(op.type for op in lowered.ops))
     return ConversionSummary(
-        ops=dict(Counter(op.type for op in lowered.ops)),
+        ops=ops,
         parameters=sum(values.size for values in lowered.constants.values()),
         multiply_adds=sum(op.multiply_adds for op in lowered.ops),
         runtime=model.runtime,
         data_type=model.data_type,
+        warnings=_warnings(model, ops),
+    )
+
+
+def _warnings(model: ModelConfig, ops: Mapping[str, int]) -> tuple[str, ...]:
+    lacking = sorted(set(ops) - _OPS_WITH_BUFFER_KERNELS)
+    on_gpu = RUNTIMES[model.runtime] is DeviceType.GPU
+    if not on_gpu or model.cl_mem_type != "buffer" or not lacking:
+        return ()
+    return (
+        f"cl_mem_type: buffer: MACE on a phone has no such kernels for {', '.join(lacking)} and "
+        "stops there; emulated phones have. Use image for phones.",
     )

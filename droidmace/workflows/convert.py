@@ -64,6 +64,7 @@ class Conversion:
             "ops": dict(self.summary.ops),
             "parameters": self.summary.parameters,
             "multiply_adds": self.summary.multiply_adds,
+            "warnings": list(self.summary.warnings),
             **self.targets.as_document(),
         }
 

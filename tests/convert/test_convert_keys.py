@@ -263,3 +263,10 @@ def test_what_is_not_made(branches: Path, changes: dict[str, object], message: s
         convert_model(declared(branches, **changes))
     assert caught.value.where == str(branches)
     assert caught.value.hint
+
+
+def test_what_a_phone_lacks_in_buffers_is_told(branches: Path) -> None:
+    (warning,) = convert_model(declared(branches, cl_mem_type="buffer")).summary.warnings
+    assert "no such kernels for Activation, Eltwise and stops there" in warning
+    for changes in ({"cl_mem_type": "image"}, {"cl_mem_type": "buffer", "runtime": "cpu"}):
+        assert convert_model(declared(branches, **changes)).summary.warnings == ()
