@@ -23,6 +23,7 @@ ADB_TIMEOUT_S = 60.0
 _TUNED_PHONES = {"tuned", "tuned_adreno", "tuned_mali"}
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep together what shares a costly fixture, when the tests run in several processes.
 
