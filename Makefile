@@ -21,7 +21,7 @@ demo: packages-demo $(VENV)/.demo
 	$(BIN)/droidmace tune --emulate 1 --config configs/fashion_mnist.yml --out out/demo
 
 test: packages-test $(VENV)/.dev check
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

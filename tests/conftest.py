@@ -20,20 +20,6 @@ from droidmace.emulator.manager import Phone
 from droidmace.emulator.opencl_drivers import OpenClDriver, available_drivers
 
 ADB_TIMEOUT_S = 60.0
-_TUNED_PHONES = {"tuned", "tuned_adreno", "tuned_mali"}
-
-
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in its own
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together what shares a costly fixture, when the tests run in several processes.
-
-    The tests of a file share its module's fixtures; those that look at tuned phones share them.
-    """
-    for item in items:
-        fixtures = set(getattr(item, "fixturenames", ()))
-        on_tuned_phones = item.path.parent.name == "e2e" and fixtures & _TUNED_PHONES
-        group = "tuned phones" if on_tuned_phones else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @dataclass(frozen=True)
