@@ -70,7 +70,7 @@ class DroidmaceRunner(Runner):
             parameters = ""
             if task.options.get("tuned"):
                 parameters = _tune(model, task)
-            self._net = _make_net(model, parameters)
+            self._net, _ = _make_net(model, parameters)
             self._model = model
             self._inputs = {model.input_name: _nhwc(task.image)}
             for _ in range(2):  # programs are built in the first run, launches prepared after it
@@ -101,7 +101,7 @@ def _nhwc(image: Array) -> Array:
 
 def _make_net(
     model: ConvertedNet, parameters: str, environ: dict[str, str] | None = None
-) -> _BenchmarkedNet:
+) -> tuple[GpuNet, Tuner]:
     log = MaceLog.from_environment(dict(os.environ), StdioStream(2))
     environ = environ or {}
     tuner = Tuner(log, environ, parameters)
@@ -118,24 +118,7 @@ def _make_net(
     net = create_net(request)
     if not isinstance(net, GpuNet):
         raise UnavailableError("the converted net does not run on the GPU")
-    return _BenchmarkedNet(net, tuner)
-
-
-class _BenchmarkedNet:
-    """A net, and the run that a benchmark wants of it: no upload, no download."""
-
-    def __init__(self, net: GpuNet, tuner: Tuner) -> None:
-        self.tuner = tuner
-        self._net = net
-        self.run = net.run
-
-    def run_resident(self) -> None:
-        """Enqueue a run's commands, as ``GpuNet.run`` does between its copies, and wait."""
-        net = self._net
-        if net._prepared is None:
-            raise UnavailableError("the engine prepared no launches")
-        net._run_prepared(net._prepared, {})
-        net._gpu.finish()
+    return net, tuner
 
 
 def _tune(model: ConvertedNet, task: Task) -> str:
@@ -143,9 +126,9 @@ def _tune(model: ConvertedNet, task: Task) -> str:
     path = task.scratch / f"{model.graph.stem}_{task.options['driver']}_tuned.bin"
     environ = {"MACE_TUNING": "1", "MACE_RUN_PARAMETER_PATH": str(path)}
     start = time.perf_counter()
-    net = _make_net(model, "", environ)
+    net, tuner = _make_net(model, "", environ)
     net.run({model.input_name: _nhwc(task.image)})
-    net.tuner.write()
+    tuner.write()
     task.options["tuning_s"] = round(time.perf_counter() - start, 1)
     return str(path)
 

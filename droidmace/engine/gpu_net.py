@@ -103,6 +103,17 @@ class GpuNet(Net):
             self._prepared = self._prepare_launches()
         return outputs
 
+    def run_resident(self) -> None:
+        """Run on the inputs of the last run, leave the outputs on the device, and wait.
+
+        For benchmarks. Raises ``EngineError``, also where nothing was prepared: before the first
+        run, while tuning, and in nets that need the host on the way.
+        """
+        if self._prepared is None or not all(isinstance(x, LaunchList) for x in self._prepared):
+            raise EngineError("the net has no prepared commands")
+        self._run_prepared(self._prepared, {})
+        self._gpu.finish()
+
     def prepare(self) -> None:
         """See :class:`Net`."""
         for step in self._steps:

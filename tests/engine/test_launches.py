@@ -16,6 +16,7 @@ from droidmace.engine.macelog import MaceLog, StdioStream
 from droidmace.engine.net import OpTiming
 from droidmace.engine.opencl.kernel import Kernel
 from droidmace.engine.opencl.launches import LaunchList
+from droidmace.errors import EngineError
 from droidmace.formats.netdef import MemoryType
 
 _SOURCE = "__kernel void add(__global int *x, int step) { x[get_global_id(0)] += step; }"
@@ -111,3 +112,16 @@ def test_an_output_without_gaps_is_read_where_it_lies(
     net.run({"x": values}, timings)
     transforms = [timing.type for timing in timings].count("BufferTransform")
     assert transforms == (1 if channels == 16 or width == 1 else 2)
+
+
+def test_a_resident_run_leaves_its_outputs_on_the_device(
+    device: cl.Device, quiet_log: MaceLog
+) -> None:
+    made = model([op("Activation", ["x"], "y", activation="RELU")], {"x": (1, 2, 2, 4)}, ["y"])
+    net = GpuNet(made, make_gpu(device, quiet_log))
+    with pytest.raises(EngineError, match="no prepared commands"):
+        net.run_resident()
+    values = np.ones((1, 2, 2, 4), np.float32)
+    net.run({"x": values})
+    net.run_resident()
+    np.testing.assert_array_equal(net.run({"x": -values})["y"], 0 * values)
