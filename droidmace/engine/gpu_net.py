@@ -30,11 +30,11 @@ from droidmace.engine.opencl.tensor import (
     ImageMemory,
     Tensor,
     TensorMemory,
-    Weights,
     allocate_buffer,
     bind_download,
     float32_buffer_bytes,
 )
+from droidmace.engine.opencl.weights import Weights
 from droidmace.engine.ops.base import GpuOp, NetContext, not_on_gpu
 from droidmace.engine.ops.registry import find_op, takes_residual
 from droidmace.engine.placement import place_ops

@@ -9,7 +9,8 @@ from engine_models import Array, in_memory, make_gpu, model, op
 
 from droidmace.engine.gpu_net import GpuNet
 from droidmace.engine.opencl.runtime import Gpu
-from droidmace.engine.opencl.tensor import ImageMemory, Weights
+from droidmace.engine.opencl.tensor import ImageMemory
+from droidmace.engine.opencl.weights import Weights
 from droidmace.engine.ops.base import NetContext
 from droidmace.engine.ops.pointwise import Activation
 from droidmace.formats.netdef import MemoryType

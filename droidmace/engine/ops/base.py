@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from droidmace.engine.attributes import Shape, nhwc, unsupported
 from droidmace.engine.axis_order import takes_nchw
 from droidmace.engine.opencl.runtime import Dispatch, Gpu
-from droidmace.engine.opencl.tensor import Tensor, TensorMemory, Weights, WeightTable, blocks
+from droidmace.engine.opencl.tensor import Tensor, TensorMemory, WeightTable, blocks
+from droidmace.engine.opencl.weights import Weights
 from droidmace.engine.shapes import output_shapes
 from droidmace.errors import EngineError
 from droidmace.formats.netdef import NetDef, OperatorDef
