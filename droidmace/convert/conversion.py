@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from droidmace.convert.graph import Array, Graph, Node, Shape, fresh_name
 from droidmace.convert.layout import C, Groups, Layout, N, Value, nhwc
-from droidmace.convert.mace_ops import ArgumentValue, EltwiseType, OpDraft
+from droidmace.convert.mace_ops import ArgumentValue, OpDraft
 from droidmace.errors import ModelError
 from droidmace.formats.netdef import DataFormat
+from droidmace.formats.op_types import EltwiseType
 
 NO_ARGUMENTS: Mapping[str, ArgumentValue] = {}
 INT32 = np.iinfo(np.int32)

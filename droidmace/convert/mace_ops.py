@@ -19,24 +19,6 @@ FRAMEWORK_ONNX = 2
 """``framework_type`` of a model that comes from ONNX."""
 
 
-class EltwiseType(IntEnum):
-    """Argument ``type`` of an Eltwise op."""
-
-    SUM = 0
-    SUB = 1
-    PROD = 2
-    DIV = 3
-    MIN = 4
-    MAX = 5
-    NEG = 6
-    ABS = 7
-    SQR_DIFF = 8
-    POW = 9
-    FLOOR_DIV = 11
-    CLIP = 12
-    SIGN = 13
-
-
 class ReduceType(IntEnum):
     """Argument ``reduce_type`` of a Reduce op."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any
 
 import numpy.typing as npt
@@ -131,24 +130,6 @@ def _pair(op: OperatorDef, name: str) -> tuple[int, int]:
     if len(values) != 2 or min(values) < 1 or max(values) > _INT32_MAX:
         raise unsupported(op, f"{name} {list(values)}")
     return (values[0], values[1])
-
-
-class EltwiseType(IntEnum):
-    """``mace/ops/common/eltwise_type.h``."""
-
-    SUM = 0
-    SUB = 1
-    PROD = 2
-    DIV = 3
-    MIN = 4
-    MAX = 5
-    NEG = 6
-    ABS = 7
-    SQR_DIFF = 8
-    POW = 9
-    FLOOR_DIV = 11
-    CLIP = 12
-    SIGN = 13
 
 
 def reshaped(op: OperatorDef, source: Shape, constant: Shape) -> Shape:

@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from droidmace.engine.attributes import EltwiseType
 from droidmace.formats.netdef import Argument, NetDef, OperatorDef
+from droidmace.formats.op_types import EltwiseType
 
 RESIDUAL_ARGUMENT = "droidmace_residual"
 """1 in an op whose last input is to be added before its activation."""

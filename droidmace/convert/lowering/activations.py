@@ -12,7 +12,8 @@ from droidmace.convert.layout import C
 from droidmace.convert.lowering.arithmetic import scalar_arguments
 from droidmace.convert.lowering.composed import general_prelu
 from droidmace.convert.lowering.registry import converts
-from droidmace.convert.mace_ops import ArgumentValue, EltwiseType
+from droidmace.convert.mace_ops import ArgumentValue
+from droidmace.formats.op_types import EltwiseType
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 FUSES_ACTIVATION = frozenset(

@@ -12,7 +12,8 @@ from droidmace.convert.conversion import Conversion
 from droidmace.convert.graph import Node, Shape
 from droidmace.convert.layout import C, H, Layout, N, Value, W, nchw, nhwc
 from droidmace.convert.lowering.registry import converts
-from droidmace.convert.mace_ops import ArgumentValue, EltwiseType
+from droidmace.convert.mace_ops import ArgumentValue
+from droidmace.formats.op_types import EltwiseType
 
 BINARY = {
     "Add": EltwiseType.SUM,

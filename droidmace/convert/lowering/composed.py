@@ -9,7 +9,8 @@ from droidmace.convert.graph import Node
 from droidmace.convert.layout import Value
 from droidmace.convert.lowering.arithmetic import Constant, combine, scalar_arguments
 from droidmace.convert.lowering.registry import converts
-from droidmace.convert.mace_ops import ArgumentValue, EltwiseType
+from droidmace.convert.mace_ops import ArgumentValue
+from droidmace.formats.op_types import EltwiseType
 
 _MISH_LIMIT = 20.0
 """Above it tanh(softplus(x)) is 1 in single precision, and exp(x) squared still a number."""

@@ -12,7 +12,8 @@ from droidmace.convert.graph import Node
 from droidmace.convert.layout import C, H, Layout, N, Value, W
 from droidmace.convert.lowering.arithmetic import Constant, combine, scalar_arguments
 from droidmace.convert.lowering.registry import converts
-from droidmace.convert.mace_ops import ArgumentValue, EltwiseType
+from droidmace.convert.mace_ops import ArgumentValue
+from droidmace.formats.op_types import EltwiseType
 
 
 @converts("Gemm", to=("FullyConnected", "MatMul"), limits=("a bias that is computed",))

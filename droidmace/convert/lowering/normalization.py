@@ -10,7 +10,8 @@ from droidmace.convert.layout import C, H, N, Value, W
 from droidmace.convert.lowering.arithmetic import Constant, combine, scalar_arguments
 from droidmace.convert.lowering.reduction import reduced
 from droidmace.convert.lowering.registry import converts
-from droidmace.convert.mace_ops import ArgumentValue, EltwiseType, ReduceType
+from droidmace.convert.mace_ops import ArgumentValue, ReduceType
+from droidmace.formats.op_types import EltwiseType
 
 IMAGE_PLACES = (N, C, H, W)
 

@@ -10,7 +10,8 @@ from droidmace.convert.graph import Node
 from droidmace.convert.layout import C, H, Layout, N, Value, W, nhwc, nhwc_axis
 from droidmace.convert.lowering.arithmetic import scalar_arguments
 from droidmace.convert.lowering.registry import converts
-from droidmace.convert.mace_ops import ArgumentValue, EltwiseType, ReduceType
+from droidmace.convert.mace_ops import ArgumentValue, ReduceType
+from droidmace.formats.op_types import EltwiseType
 
 REDUCTIONS = {
     "ReduceMean": ReduceType.MEAN,

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from droidmace.engine.array_shapes import eltwise_shape
-from droidmace.engine.attributes import EltwiseType, unsupported
+from droidmace.engine.attributes import unsupported
 from droidmace.engine.cpu.base import FLOAT, INT, Array, CpuContext, per_channel
 from droidmace.formats.netdef import DataType, OperatorDef
+from droidmace.formats.op_types import EltwiseType
 
 _EQUAL, _NOT_EQUAL = 10, 15
 """The eltwise types that only the CPU has."""

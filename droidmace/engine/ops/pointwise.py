@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from droidmace.engine.attributes import EltwiseType, FusedActivation, Shape, nhwc, unsupported
+from droidmace.engine.attributes import FusedActivation, Shape, nhwc, unsupported
 from droidmace.engine.opencl import local_size
 from droidmace.engine.opencl.runtime import Bindable, Dispatch, KernelArgument
 from droidmace.engine.opencl.tensor import Tensor, WeightTable
@@ -18,6 +18,7 @@ from droidmace.engine.ops.base import (
     shape_key,
 )
 from droidmace.formats.netdef import OperatorDef
+from droidmace.formats.op_types import EltwiseType
 
 _COMPARISONS = (10, 15)  # EQUAL and NOT_EQUAL make whole numbers
 
