@@ -177,6 +177,89 @@ def _ratio_document(ratio: tuple[float, float, float, float]) -> dict[str, float
 
 
 @dataclass(frozen=True, slots=True)
+class SearchPoint:
+    """How far a search was: seconds since it began, evaluations, the best total known (ms)."""
+
+    wall_s: float
+    evaluations: int
+    best_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class KernelWinner:
+    """What a search chose for one tuning key.
+
+    ``params`` is None where MACE's default won. ``origin``: who proposed it, one of ``default``,
+    ``phone`` (MACE's own tuner) and ``search``. Times are those of the ops that run the key, per
+    inference. ``stability``: the share of repeats and phones that voted for it, None with one vote.
+    """
+
+    key: str
+    params: tuple[int, ...] | None
+    origin: str
+    default_ms: float
+    best_ms: float
+    stability: float | None = None
+    votes: int = 1
+
+    def as_document(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "key": self.key,
+            "params": None if self.params is None else list(self.params),
+            "origin": self.origin,
+            "default_ms": self.default_ms,
+            "best_ms": self.best_ms,
+            "stability": self.stability,
+            "votes": self.votes,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSummary:
+    """What a host-guided search did and found.
+
+    ``untuned_ms``, ``mace_ms`` (the phone's own winners; None if its tuner did not run) and
+    ``best_ms`` are totals of the op times per inference. ``mace_run_s`` is the part of ``wall_s``
+    in which a process ran on the phone. ``resumed_runs`` came from the journal.
+    """
+
+    strategy: str
+    processes: int
+    evaluations: int
+    refused: int
+    failed: int
+    resumed_runs: int
+    wall_s: float
+    mace_run_s: float
+    untuned_ms: float
+    mace_ms: float | None
+    best_ms: float
+    curve: tuple[SearchPoint, ...]
+    winners: tuple[KernelWinner, ...]
+    repeats: int = 1
+
+    def as_document(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "strategy": self.strategy,
+            "processes": self.processes,
+            "evaluations": self.evaluations,
+            "refused": self.refused,
+            "failed": self.failed,
+            "resumed_runs": self.resumed_runs,
+            "wall_s": self.wall_s,
+            "mace_run_s": self.mace_run_s,
+            "untuned_ms": self.untuned_ms,
+            "mace_ms": self.mace_ms,
+            "best_ms": self.best_ms,
+            "curve": [[point.wall_s, point.evaluations, point.best_ms] for point in self.curve],
+            "winners": [winner.as_document() for winner in self.winners],
+            "repeats": self.repeats,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class TuneResult:
     """Everything one phone's tuning run found out about one model.
 
@@ -213,6 +296,8 @@ class TuneResult:
     """Inferences that each figure of ``untuned_run_ms`` and ``tuned_run_ms`` averages."""
     warnings: tuple[str, ...] = ()
     bundle: str | None = None
+    search: SearchSummary | None = None
+    """The host-guided search; None when the phone's own tuner alone chose."""
 
     def as_document(self) -> dict[str, object]:
         """The content of ``results.json``: medians first, the raw samples below."""
@@ -268,6 +353,7 @@ class TuneResult:
             "pushed_model_bytes": self.pushed_model_bytes,
             "warnings": list(self.warnings),
             "bundle": self.bundle,
+            "search": self.search.as_document() if self.search else None,
             "raw_samples": {
                 "cold": [{"init_ms": run.init_ms, "warmup_ms": run.warmup_ms} for run in self.cold],
                 "warm": [{"init_ms": run.init_ms, "warmup_ms": run.warmup_ms} for run in self.warm],
