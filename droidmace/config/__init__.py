@@ -7,6 +7,7 @@ Paths in a file are relative to that file.
 
 from droidmace.config.boards import Board, load_boards
 from droidmace.config.deployment import load_deployment
+from droidmace.config.search import SearchConfig, SearchKind, parse_duration_s
 from droidmace.config.values import (
     ABIS,
     DatasetConfig,
@@ -22,8 +23,11 @@ __all__ = [
     "DatasetConfig",
     "Deployment",
     "ModelConfig",
+    "SearchConfig",
+    "SearchKind",
     "TensorSpec",
     "TuneConfig",
     "load_boards",
     "load_deployment",
+    "parse_duration_s",
 ]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from droidmace.config.models import read_model
 from droidmace.config.paths import beside, existing
+from droidmace.config.search import SearchConfig
 from droidmace.config.values import ABIS, DatasetConfig, Deployment, TuneConfig
 from droidmace.yamltree import YamlNode, load_yaml
 
@@ -57,6 +58,7 @@ def load_deployment(path: Path, *, check_files: bool = True) -> Deployment:
         mace_run=section.mace_run,
         dataset=section.dataset,
         tune=section.tune,
+        search=section.search,
     )
     root.ignore(*_IGNORED)
     root.done()
@@ -70,6 +72,7 @@ class _Section:
     mace_run: Mapping[str, Path] = field(default_factory=dict)
     dataset: DatasetConfig | None = None
     tune: TuneConfig = field(default_factory=TuneConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
     model_files: Mapping[str, tuple[Path, Path]] = field(default_factory=dict)
     model_nodes: Mapping[str, YamlNode] = field(default_factory=dict)
 
@@ -96,12 +99,13 @@ class _Section:
                 model_nodes[name] = entry
                 files.done()
         dataset = section.get("dataset")
-        tune = section.get("tune")
+        tune, search = section.get("tune"), section.get("search")
         section.done()
         return cls(
             mace_run=mace_run,
             dataset=_dataset(dataset, path, file_at) if dataset else None,
             tune=_tune(tune) if tune else TuneConfig(),
+            search=SearchConfig.read(search) if search else SearchConfig(),
             model_files=model_files,
             model_nodes=model_nodes,
         )

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from droidmace.config.search import SearchConfig
+
 ABIS = (
     "host",
     "armeabi-v7a",
@@ -112,3 +114,4 @@ class Deployment:
     """abi to ``mace_run`` binary."""
     dataset: DatasetConfig | None = None
     tune: TuneConfig = TuneConfig()
+    search: SearchConfig = SearchConfig()
