@@ -49,7 +49,7 @@ class SearchConfig:
         kind, budget = entry.get("kind"), entry.get("budget")
         evaluations, repeats = entry.get("evaluations"), entry.get("repeats")
         config = cls(
-            kind=_kind(kind) if kind else cls.kind,
+            kind=_kind(kind) if kind else SearchKind.MACE,
             budget_s=_budget_s(budget) if budget else None,
             evaluations=evaluations.integer(1, MAX_EVALUATIONS) if evaluations else None,
             repeats=repeats.integer(1, MAX_REPEATS) if repeats else 1,

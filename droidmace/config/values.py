@@ -114,4 +114,4 @@ class Deployment:
     """abi to ``mace_run`` binary."""
     dataset: DatasetConfig | None = None
     tune: TuneConfig = TuneConfig()
-    search: SearchConfig = SearchConfig()
+    search: SearchConfig = field(default_factory=SearchConfig)
