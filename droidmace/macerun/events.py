@@ -73,6 +73,16 @@ class ParametersApplied:
 
 
 @dataclass(frozen=True, slots=True)
+class OperatorRan:
+    """An op was carried out, or is in the queue (VLOG 3); ``name`` as in ``--benchmark``'s table.
+
+    Its kernels were named before it. Source: ``mace/core/net/serial_net.cc``.
+    """
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class OutputWritten:
     """An output file was written; ``values`` counts elements, not bytes."""
 
@@ -138,6 +148,7 @@ Event = (
     | ProgramReady
     | KernelTuned
     | ParametersApplied
+    | OperatorRan
     | OutputWritten
     | ResultTable
     | RetryNoticed

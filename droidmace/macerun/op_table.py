@@ -28,6 +28,11 @@ class OpTableReader:
         """The ops in the order in which they ran."""
         return tuple(self._rows)
 
+    @property
+    def complete(self) -> bool:
+        """Whether there is a table, and it was printed to its end."""
+        return bool(self._rows) and not self._reading
+
     def line(self, text: str) -> None:
         """Take the text of one log line."""
         stripped = text.strip()

@@ -17,6 +17,7 @@ from droidmace.macerun.events import (
     FatalNoticed,
     KernelTuned,
     LogLine,
+    OperatorRan,
     OutputLine,
     OutputWritten,
     ParametersApplied,
@@ -55,6 +56,7 @@ _WRITTEN = re.compile(r"Write output file (.+) with size (\d{1,18}) done\.\Z")
 _RETRY = re.compile(
     r"(Create engine|Warmup|Mace run model) runtime error, retry \.\.\. errcode: ?(.*)\Z"
 )
+_OPERATOR = re.compile(r"Operator (.+) has shape: \[?[0-9, ]*\]?\Z")
 _STAGE = re.compile(
     r"(Create Mace Engine latency|Warm up run|1st warm up run latency|Run model|Average latency)"
     r"(?:: (\d{1,15}(?:\.\d+)?(?:e[+-]?\d{1,3})?) ms)?\Z"
@@ -173,6 +175,11 @@ class OutputParser:
     def ops(self) -> tuple[OpTime, ...]:
         """The last run-order table of ``--benchmark``."""
         return self._op_table.rows
+
+    @property
+    def op_table_complete(self) -> bool:
+        """Whether that table was printed to its end."""
+        return self._op_table.complete
 
     @property
     def programs(self) -> ProgramSources:
@@ -311,6 +318,11 @@ def _applied(log: LogLine) -> Event | None:
     return ParametersApplied(match[1], values) if values else None
 
 
+def _operator(log: LogLine) -> Event | None:
+    match = _OPERATOR.match(log.text)
+    return OperatorRan(match[1]) if match else None
+
+
 def _written(log: LogLine) -> Event | None:
     match = _WRITTEN.match(log.text)
     return OutputWritten(match[1], int(match[2])) if match else None
@@ -335,6 +347,7 @@ _INFORMATION: tuple[Callable[[LogLine], Event | None], ...] = (
     _program,
     _tuned,
     _applied,
+    _operator,
     _written,
     _stage,
 )
