@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from droidmace.emulator import rom
+from droidmace.emulator import rom, sysfs
 from droidmace.emulator.folder import PhoneFolder, PhoneRecord
 from droidmace.emulator.opencl_drivers import NO_DRIVER, OpenClDriver, find_driver
 from droidmace.emulator.profile import PhoneProfile, parse_profile
@@ -62,7 +62,12 @@ class BootPlan:
         folder.data.mkdir(exist_ok=True)
         folder.data.chmod(0o771)  # it is the phone's own to close
         arguments = sandbox_arguments(
-            tools.bwrap, folder, driver, programs, storage_bytes=profile.storage_bytes
+            tools.bwrap,
+            folder,
+            driver,
+            programs,
+            knobs=sysfs.knobs(folder, profile),
+            storage_bytes=profile.storage_bytes,
         )
         return cls(folder, tools.bwrap, profile, driver, tuple(arguments))
 

@@ -11,7 +11,7 @@
       data/         the phone's /data; nothing in it is followed or read from out here
       data.tar      the same for a phone whose /data is a RAM disk of limited size
       rom/          /system, /vendor/bin, /vendor/etc; built anew at each start
-      sys/          /sys/class: battery and thermal zones
+      sys/          /sys/class and the CPU's cpufreq: battery, thermal zones, clocks, governors
 """
 
 from __future__ import annotations
@@ -117,6 +117,11 @@ class PhoneFolder:
     def sys_class(self) -> Path:
         """The phone's /sys/class."""
         return self.path / "sys" / "class"
+
+    @property
+    def sys_cpufreq(self) -> Path:
+        """The phone's /sys/devices/system/cpu/cpufreq."""
+        return self.path / "sys" / "cpufreq"
 
     def read_record(self) -> PhoneRecord | None:
         """``phone.json``, or None if there is no phone here."""

@@ -15,6 +15,14 @@ class ReadOnlyBind:
 
 
 @dataclass(frozen=True, slots=True)
+class WritableFile:
+    """A host file whose content the phone may change; its folder it may not, nor what it is."""
+
+    source: Path
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
 class Mask:
     """An empty read-only folder over a path that a wider bind would show."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from droidmace.emulator import rom
+from droidmace.emulator import sysfs
 from droidmace.emulator.adb_server import AdbServer
 from droidmace.emulator.boot import BOOT_TIMEOUT_S, KILL_TIMEOUT_S
 from droidmace.emulator.control import request
@@ -74,12 +74,12 @@ class Phone:
         self.control({"op": "fault", "fault": dict(fault)})
 
     def clear_faults(self) -> None:
-        """All is well again: the way to the phone, its battery and its temperatures."""
+        """All is well again: the way to the phone, its battery, temperatures and clocks."""
         self.control({"op": "clear_faults"})
         record = self._folder.read_record()
         if record is not None:
             profile = parse_profile(record.profile_name, record.profile, where=record.profile_name)
-            rom.write_sensors(self._folder, profile)
+            sysfs.write_sensors(self._folder, profile)
 
     def stats(self, *prefixes: str) -> dict[str, object]:
         """What the daemon counted; ``prefixes`` are paths on the phone to count separately."""
@@ -93,13 +93,24 @@ class Phone:
         usb_powered: bool | None = None,
     ) -> None:
         """Set charge (percent), temperature, power supply; the running phone sees it at once."""
-        rom.set_battery(
+        sysfs.set_battery(
             self._folder, level=level, temperature_c=temperature_c, usb_powered=usb_powered
         )
 
     def set_temperature(self, temperature_c: float, *, zone: str | None = None) -> None:
         """Set a thermal zone, or all of them."""
-        rom.set_temperature(self._folder, temperature_c, zone=zone)
+        sysfs.set_temperature(self._folder, temperature_c, zone=zone)
+
+    def set_gpu_clock(self, mhz: float) -> None:
+        """Let the GPU seem to run at this clock, as one that is too hot does.
+
+        What is seen, not how fast it computes. Raises ``EmulatorError``: it shows no clock.
+        """
+        sysfs.set_gpu_clock(self._folder, mhz)
+
+    def set_cpu_clock(self, mhz: float, *, policy: str | None = None) -> None:
+        """The same for one group of cores (``policy0``), or all. Raises ``EmulatorError``."""
+        sysfs.set_cpu_clock(self._folder, mhz, policy=policy)
 
     def crash(self) -> None:
         """Let the phone die as if its power failed: nothing is saved, ``list`` says crashed."""

@@ -1,14 +1,14 @@
 """Profiles of emulated phones: ``configs/phones/*.yml`` as checked values.
 
 A profile says what the phone is (model, soc, abis, Android release), what its GPU claims to be,
-and the state of battery and thermal zones. Unknown keys are errors.
+and the state of battery, thermal zones and clocks. Unknown keys are errors.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,7 +27,28 @@ _MAX_TEXT = 1024
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _PLACEHOLDERS = ("driver_name", "driver_version")
 
+_POLICY = re.compile(r"policy[0-9]{1,3}")
+_NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.,:-]{0,63}")
+_GOVERNOR = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+
 _Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """What sysfs says of a clock: its frequency, and the governor that decides on it."""
+
+    mhz: float
+    governor: str
+
+
+@dataclass(frozen=True, slots=True)
+class GpuClock(Clock):
+    """The GPU's clock. ``node`` is where it stands: ``kgsl-3d0`` (Adreno, ``/sys/class/kgsl``), or
+    a name in ``/sys/class/devfreq``.
+    """
+
+    node: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +66,8 @@ class GpuProfile:
     device_name: str
     device_version: str
     gles: str
+    clock: GpuClock | None = None
+    """None: the phone shows none, as many do."""
 
     def identity(self, driver_name: str, driver_version: str) -> dict[str, str]:
         """The identity strings with the real driver's name and version filled in."""
@@ -95,6 +118,10 @@ class PhoneProfile:
     storage_bytes: int | None = None
     link_mib_per_s: float | None = None
     """Speed of the USB cable to imitate; None: as fast as it goes."""
+    cpu_policies: Mapping[str, Clock] = field(default_factory=dict)
+    """The kernel's groups of cores (``policy0``) and their clocks."""
+    rooted: bool = False
+    """Whether the shell may set governors, as on a phone whose adbd runs as root. Nothing else."""
 
 
 def parse_size(text: str) -> int:
@@ -157,6 +184,7 @@ def parse_profile(name: str, data: Mapping[str, object], *, where: str) -> Phone
     top = _Section(data, where)
     gpu = top.section("gpu")
     battery = top.section("battery", optional=True)
+    clock = gpu.section("clock") if gpu.has("clock") else None
     profile = PhoneProfile(
         name=name,
         model=top.text("model"),
@@ -177,6 +205,7 @@ def parse_profile(name: str, data: Mapping[str, object], *, where: str) -> Phone
             device_name=gpu.template("device_name"),
             device_version=gpu.template("device_version"),
             gles=gpu.text("gles"),
+            clock=None if clock is None else _gpu_clock(clock),
         ),
         battery=BatteryProfile(
             level=battery.integer("level", 0, 100, default=80),
@@ -187,6 +216,8 @@ def parse_profile(name: str, data: Mapping[str, object], *, where: str) -> Phone
         properties=top.table("properties", _property_value),
         storage_bytes=top.size("storage"),
         link_mib_per_s=top.optional_number("link_mib_per_s", 0.01, 100_000),
+        cpu_policies=_cpu_policies(top.section("cpu_policies", optional=True)),
+        rooted=top.flag("rooted", default=False),
     )
     for section in (gpu, battery, top):
         section.refuse_unknown()
@@ -194,6 +225,28 @@ def parse_profile(name: str, data: Mapping[str, object], *, where: str) -> Phone
         if not PROPERTY_NAME.fullmatch(key):
             raise ConfigError(f"{key!r} is not a property name", where=f"{where}: properties")
     return profile
+
+
+def _gpu_clock(section: _Section) -> GpuClock:
+    clock = GpuClock(
+        mhz=section.number("mhz", 1, 10_000),
+        governor=section.word("governor", _GOVERNOR, "the name of a governor"),
+        node=section.word("node", _NODE, "kgsl-3d0, or a name in /sys/class/devfreq"),
+    )
+    section.refuse_unknown()
+    return clock
+
+
+def _cpu_policies(table: _Section) -> dict[str, Clock]:
+    policies: dict[str, Clock] = {}
+    for name in table.keys("policy0, policy4, …", _POLICY):
+        section = table.section(name)
+        policies[name] = Clock(
+            mhz=section.number("mhz", 1, 10_000),
+            governor=section.word("governor", _GOVERNOR, "the name of a governor"),
+        )
+        section.refuse_unknown()
+    return policies
 
 
 def load_profile(profile: str, overrides: Mapping[str, object] | None = None) -> PhoneProfile:
@@ -235,6 +288,22 @@ class _Section:
         assert isinstance(value, str)
         return value
 
+    def has(self, key: str) -> bool:
+        return self._data.get(key) is not None
+
+    def keys(self, expected: str, pattern: re.Pattern[str]) -> list[str]:
+        """Its keys, each of which must be of this form."""
+        for key in self._data:
+            if not isinstance(key, str) or not pattern.fullmatch(key):
+                raise ConfigError(f"expected {expected}, found {key!r}", where=self._where)
+        return list(self._data)
+
+    def word(self, key: str, pattern: re.Pattern[str], expected: str) -> str:
+        value = self._get(key)
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise self._wrong(key, expected, value)
+        return value
+
     def template(self, key: str) -> str:
         value = self.text(key)
         unknown = [name for name in _PLACEHOLDER.findall(value) if name not in _PLACEHOLDERS]
@@ -255,9 +324,11 @@ class _Section:
         value = self._get(key)
         return None if value is None else self._number(key, value, low, high)
 
-    def number(self, key: str, low: float, high: float, default: float) -> float:
-        value = self.optional_number(key, low, high)
-        return default if value is None else value
+    def number(self, key: str, low: float, high: float, default: float | None = None) -> float:
+        value = self._get(key)
+        if value is None and default is not None:
+            return default
+        return self._number(key, value, low, high)
 
     def _number(self, key: str, value: object, low: float, high: float) -> float:
         if (

@@ -1,4 +1,4 @@
-"""A phone's own system files: ``/system``, ``/vendor/bin``, ``/vendor/etc`` and ``/sys/class``.
+"""A phone's own system files: ``/system``, ``/vendor/bin`` and ``/vendor/etc``.
 
 They are written into the phone's folder at each start and bound read-only, so a phone cannot
 change its system and a new profile takes effect at the next start.
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from droidmace.emulator import python_runtime
+from droidmace.emulator import python_runtime, sysfs
 from droidmace.emulator.folder import PhoneFolder, PhoneRecord
 from droidmace.emulator.mounts import ReadOnlyBind
 from droidmace.emulator.opencl_drivers import OpenClDriver
@@ -110,7 +110,7 @@ def build_rom(
         ]
         identity = profile.gpu.identity(driver.name, driver.version)
         _text(rom / GPU_IDENTITY.lstrip("/"), json.dumps(identity, indent=2) + "\n")
-    write_sensors(folder, profile)
+    sysfs.build(folder, profile)
     return binds
 
 
@@ -151,62 +151,6 @@ def system_properties(
     if driver is not None:
         properties["ro.vendor.droidmace.opencl_driver"] = f"{driver.name} {driver.version}"
     return properties | dict(profile.properties)
-
-
-def write_sensors(folder: PhoneFolder, profile: PhoneProfile) -> None:
-    """Write ``/sys/class`` as the profile has it: battery, USB supply, thermal zones."""
-    battery = profile.battery
-    set_battery(
-        folder,
-        level=battery.level,
-        temperature_c=battery.temperature_c,
-        usb_powered=battery.usb_powered,
-    )
-    supply = folder.sys_class / "power_supply"
-    _sensor(supply / "battery/health", "Good")
-    _sensor(supply / "battery/present", "1")
-    _sensor(supply / "battery/technology", "Li-ion")
-    _sensor(supply / "battery/type", "Battery")
-    _sensor(supply / "usb/type", "USB")
-    for index, (zone, temperature_c) in enumerate(profile.thermal_zones.items()):
-        _sensor(folder.sys_class / f"thermal/thermal_zone{index}/type", zone)
-        _sensor(folder.sys_class / f"thermal/thermal_zone{index}/temp", _milli(temperature_c))
-
-
-def set_battery(
-    folder: PhoneFolder,
-    *,
-    level: int | None = None,
-    temperature_c: float | None = None,
-    usb_powered: bool | None = None,
-) -> None:
-    """Change a phone's battery; a running phone sees it at once."""
-    battery = folder.sys_class / "power_supply/battery"
-    if usb_powered is not None:
-        _sensor(battery / "status", "Charging" if usb_powered else "Discharging")
-        _sensor(folder.sys_class / "power_supply/usb/online", str(int(usb_powered)))
-    if level is not None:
-        _sensor(battery / "capacity", str(level))
-        # A 4000 mAh battery whose voltage falls from 4.35 V to 3.5 V: µAh and µV, as Linux has it.
-        _sensor(battery / "charge_counter", str(level * 40_000))
-        _sensor(battery / "voltage_now", str(3_500_000 + level * 8_500))
-    if temperature_c is not None:
-        _sensor(battery / "temp", str(round(temperature_c * 10)))
-
-
-def set_temperature(folder: PhoneFolder, temperature_c: float, *, zone: str | None = None) -> None:
-    """Set one thermal zone (by its type), or all. Raises ``EmulatorError``: no such zone."""
-    types = {
-        path.read_text("utf-8").strip(): path.with_name("temp")
-        for path in sorted(folder.sys_class.glob("thermal/*/type"))
-    }
-    if zone is not None and zone not in types:
-        raise EmulatorError(
-            f"no thermal zone {zone!r}", where=folder.name, hint=f"one of {', '.join(types)}"
-        )
-    for name, path in types.items():
-        if zone in (None, name):
-            _sensor(path, _milli(temperature_c))
 
 
 def command_environment(driver: OpenClDriver | None) -> dict[str, str]:
@@ -283,15 +227,3 @@ def _program(path: Path, text: str) -> None:
 
 def _text(path: Path, text: str) -> None:
     path.write_text(text, "utf-8")
-
-
-def _sensor(path: Path, value: str) -> None:
-    """Write a sysfs-like file in one step: a reader never sees it empty."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.new")
-    new.write_text(value + "\n", "utf-8")
-    new.replace(path)
-
-
-def _milli(temperature_c: float) -> str:
-    return str(round(temperature_c * 1000))

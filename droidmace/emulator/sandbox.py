@@ -17,12 +17,14 @@ import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from droidmace.emulator import python_runtime
+from droidmace.emulator import python_runtime, sysfs
 from droidmace.emulator.folder import PhoneFolder
-from droidmace.emulator.mounts import Mask, ReadOnlyBind
+from droidmace.emulator.mounts import Mask, ReadOnlyBind, WritableFile
 from droidmace.emulator.opencl_drivers import OpenClDriver, loader_mount
 
 SHELL_UID = 2000
+
+_SYSTEM_DEVICES = Path("/sys/devices/system")
 
 _RAM_DISKS = {
     # Where Linux gives every process room in RAM, a phone gets a bounded one.
@@ -65,9 +67,13 @@ def sandbox_arguments(
     driver: OpenClDriver | None,
     programs: Iterable[ReadOnlyBind],
     *,
+    knobs: Iterable[WritableFile] = (),
     storage_bytes: int | None,
 ) -> list[str]:
-    """Arguments for ``bwrap --args FD``: the phone's world, without the command to run in it."""
+    """Arguments for ``bwrap --args FD``: the phone's world, without the command to run in it.
+
+    ``knobs`` are what a phone that allows it may turn in its ``/sys``.
+    """
     arguments = [
         "--unshare-all", "--unshare-user",
         "--uid", str(SHELL_UID), "--gid", str(SHELL_UID), "--cap-drop", "ALL",
@@ -90,6 +96,8 @@ def sandbox_arguments(
             case Mask(target):
                 arguments += ["--tmpfs", target]
                 masks.append(target)
+    for knob in knobs:
+        arguments += ["--bind", str(knob.source), knob.target]
     # The last mount of a disk is the one that ``df`` names: on a phone that is /data.
     if storage_bytes is None:
         arguments += ["--bind", str(folder.data), "/data"]
@@ -111,13 +119,29 @@ def _mounts(
         yield ReadOnlyBind(folder.rom / "vendor" / name, f"/vendor/{name}")
     yield from programs
     yield ReadOnlyBind(folder.sys_class, "/sys/class")
-    # OpenCL runtimes count processors here.
-    yield ReadOnlyBind(Path("/sys/devices/system"), "/sys/devices/system")
+    yield from cpu_mounts(_SYSTEM_DEVICES, folder.sys_cpufreq)
     yield from python_runtime.python_mounts()
     yield from python_runtime.package_mounts()
     if driver is not None:
         yield from driver.mounts
         yield loader_mount(driver)
+
+
+def cpu_mounts(devices: Path, cpufreq: Path) -> Iterator[ReadOnlyBind]:
+    """The host's processors, which OpenCL runtimes count, with the phone's own ``cpufreq``.
+
+    A kernel that knows no clocks has no place to put that; then the folder is made anew from what
+    is in it.
+    """
+    processors = devices / "cpu"
+    if (processors / "cpufreq").is_dir():
+        yield ReadOnlyBind(devices, str(_SYSTEM_DEVICES))
+    else:
+        for folder, skipped in ((devices, "cpu"), (processors, "cpufreq")):
+            for path in sorted(folder.iterdir()):
+                if path.name != skipped:
+                    yield ReadOnlyBind(path, str(_SYSTEM_DEVICES / path.relative_to(devices)))
+    yield ReadOnlyBind(cpufreq, sysfs.CPUFREQ)
 
 
 def _system_libraries() -> Iterator[ReadOnlyBind]:
