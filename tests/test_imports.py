@@ -51,8 +51,13 @@ ARROWS: dict[str, set[str]] = {
 # The emulator may be started from these commands only.
 EMULATOR_COMMANDS = {"cli/phone.py", "cli/tune.py"}
 # Inside a room, some files are narrower than the room.
-ONLY_IMPORTERS = {"adbutils": {"devices"}, "pyopencl": {"engine"}, "onnx": {"convert"}}
-OPTIONAL = {"onnx", "onnxruntime", "pyopencl", "torch"}
+ONLY_IMPORTERS = {
+    "adbutils": {"devices"},
+    "pyopencl": {"engine"},
+    "onnx": {"convert"},
+    "optuna": {"tuning"},
+}
+OPTIONAL = {"onnx", "onnxruntime", "optuna", "pyopencl", "torch"}
 
 
 def room_of(path: Path) -> str:

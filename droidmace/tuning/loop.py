@@ -1,0 +1,225 @@
+"""The loop of a search: propose, measure, learn; then make sure of the winners.
+
+Pure: what measures is handed in, and so is the clock. The same loop serves phones, recorded
+measurements and benchmarks.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from droidmace.results import KernelWinner, SearchPoint
+from droidmace.tuning.search import Choice, History, Params, Plan, RunRecord, RunStatus, Strategy
+from droidmace.tuning.selection import chosen, contenders, noise_of
+
+Evaluate = Callable[[Sequence[Plan]], Iterable[RunRecord]]
+"""Measures the plans, one record for each process, as they end."""
+Observe = Callable[[RunRecord, History], None]
+"""Told of each record once it is part of the history: the place to journal and to show it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a search may cost, an interrupted one's part before included; None: no limit.
+
+    ``spent_s``: seconds that it has cost already.
+    """
+
+    seconds: float | None = None
+    evaluations: int | None = None
+    spent_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LoopSettings:
+    """How the loop goes about it.
+
+    ``batch``: processes proposed at a time. ``confirm_share``: how much of the budget is kept for
+    making sure; ``confirm_samples``: how often a contender is measured until it is known well;
+    ``contenders``: how many of each group are. ``failures``: after so many processes in a row that
+    failed, the search ends with what it has.
+    """
+
+    batch: int = 4
+    confirm_share: float = 0.15
+    confirm_samples: int = 5
+    contenders: int = 3
+    failures: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOutcome:
+    """What a search chose, and what is known of it; totals are sums over all groups, in ms."""
+
+    plan: dict[str, Choice]
+    untuned_ms: float
+    best_ms: float
+    processes: int
+    evaluations: int
+    refused: int
+    failed: int
+    wall_s: float
+    mace_run_s: float
+    curve: tuple[SearchPoint, ...]
+    exhausted: bool
+    """The strategy had nothing left to try."""
+    confirmed: bool
+    """Every winner's rivals were measured as often as the settings ask for."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """The state of one loop."""
+
+    evaluate: Evaluate
+    history: History
+    budget: Budget
+    clock: Callable[[], float]
+    observe: Observe | None
+    started_s: float = field(init=False)
+    curve: list[SearchPoint] = field(default_factory=list)
+    failures: int = 0
+
+    def __post_init__(self) -> None:
+        self.started_s = self.clock()
+
+    @property
+    def spent_s(self) -> float:
+        return self.budget.spent_s + self.clock() - self.started_s
+
+    def left(self, share: float) -> float:
+        """Processes of every group that ``share`` of the budget still pays for."""
+        seconds, evaluations = self.budget.seconds, self.budget.evaluations
+        size = max(len(self.history.groups), 1)
+        processes = math.inf
+        if evaluations is not None:
+            processes = (share * evaluations - self.history.evaluations) / size
+        if seconds is not None:
+            left_s = share * seconds - self.spent_s
+            each_s = self.spent_s / max(len(self.history.runs), 1)
+            processes = min(processes, left_s / each_s if each_s else left_s * math.inf)
+        # a process that is half paid for is run
+        return processes if math.isinf(processes) else math.floor(processes + 0.5)
+
+    def measure(self, plans: Sequence[Plan]) -> None:
+        for record in self.evaluate(plans):
+            self.history.add(record)
+            self.failures = self.failures + 1 if record.status is RunStatus.FAILED else 0
+            best_ms = self.history.total_ms(chosen(self.history))
+            point = SearchPoint(self.spent_s, self.history.evaluations, best_ms)
+            if math.isfinite(best_ms):
+                self.curve.append(point)
+            if self.observe is not None:
+                self.observe(record, self.history)
+
+
+def run_search(
+    strategy: Strategy,
+    evaluate: Evaluate,
+    budget: Budget,
+    history: History,
+    *,
+    on_record: Observe | None = None,
+    settings: LoopSettings | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> SearchOutcome:
+    """Search until the strategy has nothing left or the budget is spent, then make sure.
+
+    ``history`` may hold an interrupted search's records already; it is added to. What ``evaluate``
+    and ``on_record`` raise goes through: the records so far are in ``history``. The loop stops at
+    whole processes, so it may overdraw its budget by half a one.
+    """
+    how = settings or LoopSettings()
+    run = _Run(evaluate, history, budget, clock, on_record)
+    limited = budget.seconds is not None or budget.evaluations is not None
+    share = 1.0 - how.confirm_share if limited else 1.0
+    exhausted = False
+    while (left := run.left(share)) >= 1 and run.failures < how.failures:
+        plans = strategy.propose(history, int(min(how.batch, left)))
+        if not plans:
+            exhausted = True
+            break
+        run.measure(plans)
+    confirmed = False
+    while (left := run.left(1.0)) >= 1 and run.failures < how.failures:
+        plans = confirmation(history, how)[: int(min(how.batch, left))]
+        if not plans:
+            confirmed = True
+            break
+        run.measure(plans)
+    return _outcome(run, exhausted=exhausted, confirmed=confirmed)
+
+
+def confirmation(history: History, how: LoopSettings) -> list[Plan]:
+    """Plans that measure every group's contenders until they are known well; none: they are.
+
+    Contenders take turns, so that a phone that slows down slows down all of them.
+    """
+    best = chosen(history)
+    noise = noise_of(history.groups.values())
+    queues: dict[str, list[Choice]] = {}
+    for name, group in history.groups.items():
+        rivals = contenders(group, noise, how.contenders)
+        if len(rivals) < 2:
+            continue
+        missing = {choice: how.confirm_samples - len(group.samples[choice]) for choice in rivals}
+        queue = [
+            choice
+            for turn in range(how.confirm_samples)
+            for choice in rivals
+            if missing[choice] > turn
+        ]
+        if queue:
+            queues[name] = queue
+    longest = max(map(len, queues.values()), default=0)
+    plans: list[Plan] = []
+    for turn in range(longest):
+        plan = dict(best)
+        for name, queue in queues.items():
+            plan[name] = queue[turn % len(queue)]
+        plans.append(plan)
+    return plans
+
+
+def kernel_winners(
+    history: History, plan: Plan, phone: Mapping[str, Params] | None = None
+) -> tuple[KernelWinner, ...]:
+    """A row for every key of ``plan``; ``phone``: what its own tuner chose, by key.
+
+    A key's times are its group's.
+    """
+    rows = []
+    for name, group in history.groups.items():
+        choice = plan.get(name, group.group.default)
+        default_ms = group.estimate_ms(group.group.default)
+        best_ms = group.estimate_ms(choice)
+        for space, params in zip(group.group.keys, choice, strict=True):
+            if params is None:
+                origin = "default"
+            else:
+                origin = "phone" if (phone or {}).get(space.key) == params else "search"
+            rows.append(KernelWinner(space.key, params, origin, default_ms, best_ms))
+    return tuple(rows)
+
+
+def _outcome(run: _Run, *, exhausted: bool, confirmed: bool) -> SearchOutcome:
+    history = run.history
+    plan = chosen(history)
+    statuses = [record.status for record in history.runs]
+    return SearchOutcome(
+        plan=plan,
+        untuned_ms=history.total_ms({}),
+        best_ms=history.total_ms(plan),
+        processes=len(history.runs),
+        evaluations=history.evaluations,
+        refused=statuses.count(RunStatus.REFUSED),
+        failed=statuses.count(RunStatus.FAILED),
+        wall_s=run.spent_s,
+        mace_run_s=sum(record.wall_s for record in history.runs),
+        curve=tuple(run.curve),
+        exhausted=exhausted,
+        confirmed=confirmed,
+    )
