@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from droidmace.results import KernelWinner, SearchPoint
+from droidmace.tuning.consensus import origin
 from droidmace.tuning.search import Choice, History, Params, Plan, RunRecord, RunStatus, Strategy
 from droidmace.tuning.selection import chosen, contenders, noise_of
 
@@ -197,11 +198,8 @@ def kernel_winners(
         default_ms = group.estimate_ms(group.group.default)
         best_ms = group.estimate_ms(choice)
         for space, params in zip(group.group.keys, choice, strict=True):
-            if params is None:
-                origin = "default"
-            else:
-                origin = "phone" if (phone or {}).get(space.key) == params else "search"
-            rows.append(KernelWinner(space.key, params, origin, default_ms, best_ms))
+            who = origin(params, (phone or {}).get(space.key))
+            rows.append(KernelWinner(space.key, params, who, default_ms, best_ms))
     return tuple(rows)
 
 
