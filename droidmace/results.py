@@ -118,6 +118,7 @@ class OpTime:
     avg_ms: float
     gmacps: float
     output_shape: tuple[int, ...] = ()
+    filter_shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

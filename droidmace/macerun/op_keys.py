@@ -105,15 +105,18 @@ def group_keys(keys_by_op: Mapping[str, Iterable[str]], ops: Collection[str]) ->
     return sorted(groups, key=lambda group: min(order[op] for op in group.ops))
 
 
-def raw_keys(readable: Iterable[str], in_file: Collection[str]) -> dict[str, str]:
+def raw_keys(
+    readable: Iterable[str], in_file: Collection[str], *, obfuscated: bool = False
+) -> dict[str, str]:
     """Readable key (as in the log) to the key as it stands in a parameter file.
 
-    Builds that obfuscate write obfuscated keys and log readable ones. Keys that the file does not
-    have, and those that are no kernel's, are left out.
+    Builds that obfuscate (``obfuscated``, where that is known) write obfuscated keys and log
+    readable ones. Keys that the file does not have, and those that are no kernel's, are left out.
     """
     found = {}
     for key in readable:
-        for raw in (key, obfuscate_symbol(key)):
+        forms = (key, obfuscate_symbol(key))
+        for raw in reversed(forms) if obfuscated else forms:
             if raw in in_file and raw != QUEUE_WINDOW_SIZE_KEY:
                 found[key] = raw
                 break

@@ -70,6 +70,7 @@ def _op_time(cells: dict[str, str]) -> OpTime | None:
         avg_ms=avg_ms,
         gmacps=gmacps or 0.0,
         output_shape=_shape(cells.get("Output Shape", "")),
+        filter_shape=_shape(cells.get("Filter Shape", "")),
     )
 
 

@@ -12,7 +12,7 @@ import posixpath
 import shlex
 import tarfile
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cache
@@ -110,7 +110,7 @@ class Series:
 
     def run(
         self, parameter_files: Sequence[bytes | None], *, timeout_s: float, rounds: int = 1
-    ) -> Iterator[ProcessOutcome]:
+    ) -> Generator[ProcessOutcome, None, None]:
         """One process per parameter file (None: without one), each outcome as it ends, in order.
 
         ``timeout_s`` is for one process. Close the iterator to stop what runs on the phone.

@@ -66,8 +66,8 @@ class JournalContent:
 
     @property
     def spent_s(self) -> float:
-        """Seconds that the search has taken so far, over all of its interruptions."""
-        return max((run.spent_s for run in self.runs), default=sum(self.steps.values()))
+        """Seconds that the runs have taken so far, over all interruptions."""
+        return max((run.spent_s for run in self.runs), default=0.0)
 
     def _take(self, document: Mapping[str, object]) -> None:
         if "run" in document:

@@ -11,31 +11,69 @@ process afterwards. The journal makes the same call go on where it was broken of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+import statistics
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from droidmace.config import SearchConfig
-from droidmace.devices.base import Device
-from droidmace.macerun.invocation import Invocation
-from droidmace.macerun.session import MaceRunSession
-from droidmace.results import SearchSummary
-from droidmace.tuning.journal import Journal
-from droidmace.tuning.search import Params
-from droidmace.workflows.measure import Layout, Progress
+from droidmace.config import SearchConfig, SearchKind
+from droidmace.errors import MaceRunOutputError
+from droidmace.formats.obfuscation import readable_symbol
+from droidmace.formats.store_keys import QUEUE_WINDOW_SIZE_KEY
+from droidmace.results import MaceRunResult, SearchPoint, SearchSummary
+from droidmace.tuning.journal import GroupFacts, Journal, KeyFacts
+from droidmace.tuning.loop import Budget, LoopSettings, run_search
+from droidmace.tuning.search import (
+    Choice,
+    Group,
+    History,
+    KeySpace,
+    Params,
+    Plan,
+    RunRecord,
+    RunStatus,
+)
+from droidmace.tuning.selection import chosen
+from droidmace.tuning.space import key_space
+from droidmace.tuning.strategies.catalogue import make_strategy
+from droidmace.workflows.measure import Progress
+from droidmace.workflows.phone_tuner import CUT_SHORT, TUNED, run_phone_tuner
+from droidmace.workflows.search_bench import PhoneBench, SearchTarget
+from droidmace.workflows.search_cost import phone_tuner_cost_s
+from droidmace.workflows.search_keys import (
+    KeyMap,
+    guess_entries,
+    map_keys,
+    prepare_storage,
+    prove_guesses,
+    survey,
+)
+from droidmace.workflows.search_limits import next_probe, with_limits
+from droidmace.workflows.search_summary import curve, progress_text, summarize
 
+__all__ = ["SearchOutcome", "SearchTarget", "run_search_on_phone"]
 
-@dataclass(frozen=True, slots=True)
-class SearchTarget:
-    """The model on the phone: everything that the processes need is there already.
-
-    ``base`` is what all processes have in common; ``timeout_s`` the deadline of one of them.
-    """
-
-    device: Device
-    session: MaceRunSession
-    layout: Layout
-    base: Invocation
-    timeout_s: float
+KEYS_FOUND = "keys found"
+"""Step of the journal: what it took to find the keys, beside the phone's own tuner."""
+KEYS_FOUND_RUNNING = "keys found, mace_run"
+_DEEP_S = 600.0
+_FAST_PROCESSES = 6
+"""However quick MACE's own tuner would be: fewer processes tell nothing."""
+_MIN_COVERED = 0.75
+"""Share of all ops' time that guessed keys must stand for."""
+_ANCHOR_SAMPLES = 2
+_BATCH_S = 6.0
+"""How long a batch of processes should take: one command on the phone, one look at the results."""
+_MAX_BATCH = 16
+_MAX_ROUNDS = 50
+_SPLIT_MS = 1.0
+"""Where kernel time is limited, MACE splits kernels that take longer (``opencl_helper.h``)."""
+_STRATEGIES = {
+    SearchKind.FAST: "guided",
+    SearchKind.DEEP: "guided",
+    SearchKind.EXHAUSTIVE: "exhaustive",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +82,8 @@ class SearchOutcome:
 
     ``entries``: key as it stands in a parameter file to its value. ``readable``: the same by the
     keys that a log shows. ``summary`` is None where the phone's own tuner alone chose.
-    ``tuning_s``: what that tuner took, 0 where it was not needed. ``notes``: sentences for the user.
+    ``tuning_s``: what that tuner took, 0 where it was not needed. ``mace_version`` is empty where
+    no process told it. ``notes``: sentences for the user.
     """
 
     entries: Mapping[str, Params]
@@ -56,12 +95,329 @@ class SearchOutcome:
 
 
 def run_search_on_phone(
-    target: SearchTarget, search: SearchConfig, journal: Journal, progress: Progress
+    target: SearchTarget,
+    search: SearchConfig,
+    journal: Journal,
+    progress: Progress,
+    *,
+    clock: Callable[[], float] = time.monotonic,
 ) -> SearchOutcome:
-    """Find parameters; every measurement is in ``journal`` before the next one begins.
+    """Find parameters; every measurement is in ``journal`` before the next one is looked at.
 
     ``search.budget_s`` and ``search.evaluations`` are for all repeats together, and count what the
-    journal holds already; the phone's own tuner is not part of them.
+    journal holds already; finding the keys, the phone's own tuner included, is not part of them.
     Raises ``MaceRunError``s where the phone cannot be measured at all, and ``DeviceError``s.
     """
-    raise NotImplementedError
+    return _Search(target, search, journal, progress, clock).run()
+
+
+@dataclass(slots=True)
+class _Search:
+    """The state of one search; the methods are its steps, in order."""
+
+    target: SearchTarget
+    search: SearchConfig
+    journal: Journal
+    progress: Progress
+    clock: Callable[[], float]
+    mace_version: str = ""
+    notes: list[str] = field(default_factory=list)
+    began_s: float = 0.0
+    spent_before_s: float = 0.0
+    process_s: float = 0.0
+    """What a process takes, more or less."""
+
+    def run(self) -> SearchOutcome:
+        if self.search.kind is SearchKind.MACE:
+            self._tune_on_phone()
+            return self._outcome(self._fixed(), None)
+        resumed = len(self.journal.content.runs)
+        known = self._find_groups()
+        self.spent_before_s = self.journal.content.spent_s
+        self.began_s = self.clock()
+        bench = self._bench(known)
+        points: list[SearchPoint] = []
+        histories = []
+        for repeat in range(self.search.repeats):
+            history, more = self._repeat(bench, repeat)
+            histories.append(history)
+            points += more
+        return self._result(bench, histories, points, resumed)
+
+    def _tune_on_phone(self) -> None:
+        tuning = run_phone_tuner(self.target, self.journal, self.progress)
+        self.mace_version = self.mace_version or tuning.mace_version
+        if tuning.note:
+            self.notes.append(tuning.note)
+
+    def _fixed(self) -> dict[str, Params]:
+        """Entries that every process has: the phone's winners, and the queue's window."""
+        entries = dict(self.journal.content.winners)
+        if (window := self.target.base.opencl_queue_window_size) > 0:
+            entries.setdefault(QUEUE_WINDOW_SIZE_KEY, (window,))
+        return entries
+
+    # ---- which keys there are
+
+    def _find_groups(self) -> MaceRunResult | None:
+        """Have the groups in the journal; the result of a process that is typical, if one ran."""
+        steps = self.journal.content.steps
+        if self.journal.content.groups:
+            prepare_storage(self.target, fresh=False)
+            return None
+        began_s = self.clock()
+        found: KeyMap | None = None
+        untuned: MaceRunResult | None = None
+        tuned = TUNED in steps or CUT_SHORT in steps
+        begun = bool(self.journal.content.winners)
+        if not tuned and (begun or self.search.kind is SearchKind.FAST):
+            prepare_storage(self.target, fresh=True)
+            self.progress("which kernels there are", 0, 0)
+            untuned = survey(self.target)
+            guesses = guess_entries(untuned.ops, self.journal.content.winners)
+            found = prove_guesses(self.target, guesses)
+            if found.covered < _MIN_COVERED:
+                self.notes.append(
+                    f"guessed keys stand for {found.covered:.0%} of the ops' time: "
+                    "the phone's own tuner was asked"
+                )
+                found = None
+        tuner_s = 0.0
+        if found is None:
+            tuner_began_s = self.clock()
+            self._tune_on_phone()
+            tuner_s = self.clock() - tuner_began_s
+            prepare_storage(self.target, fresh=True)
+            self.progress("which op runs which kernels", 0, 0)
+            untuned = survey(self.target)
+            found = map_keys(self.target, self._fixed())
+        assert untuned is not None
+        self.mace_version = self.mace_version or found.result.mace_version
+        groups = self._measurable(found.groups, untuned)
+        if not groups:
+            raise MaceRunOutputError(
+                "mace_run's log does not tell which op runs which kernel",
+                where=self.target.device.serial,
+                hint="use --search mace: the phone's own tuner needs no log",
+            )
+        self.journal.append_step(KEYS_FOUND, self.clock() - began_s - tuner_s)
+        self.journal.append_step(KEYS_FOUND_RUNNING, untuned.wall_s + found.result.wall_s)
+        self.journal.set_groups(groups)
+        return found.result
+
+    def _measurable(
+        self, groups: Sequence[GroupFacts], untuned: MaceRunResult
+    ) -> tuple[GroupFacts, ...]:
+        """Without kernels that are run in slices: the op table shows their last slice only."""
+        if not self.target.base.limit_opencl_kernel_time:
+            return tuple(groups)
+        times: dict[str, float] = {}
+        for op in untuned.ops:
+            times[op.name] = times.get(op.name, 0.0) + op.avg_ms
+        kept = tuple(
+            one
+            for one in groups
+            if sum(times.get(op, 0.0) for op in one.ops) <= _SPLIT_MS * len(one.ops)
+        )
+        if len(kept) < len(groups):
+            self.notes.append(
+                f"{len(groups) - len(kept)} kernels run in slices, of which mace_run's table shows "
+                "the last one only: they stay as the phone's tuner chose"
+            )
+        return kept
+
+    # ---- how they are measured
+
+    def _groups(self) -> tuple[Group, ...]:
+        content = self.journal.content
+        limited = with_limits(content.groups, content.winners, content.records())
+
+        def space(facts: KeyFacts) -> KeySpace:
+            winner = content.winners.get(facts.key)
+            return key_space(facts, known=() if winner is None else (winner,))
+
+        return tuple(
+            Group(one.name, tuple(space(key) for key in one.keys), one.ops) for one in limited
+        )
+
+    def _bench(self, typical: MaceRunResult | None) -> PhoneBench:
+        done = [run.record for run in self.journal.content.runs]
+        walls = [record.wall_s for record in done if record.status is RunStatus.OK]
+        if done and walls:
+            rounds, wall_s = done[-1].rounds, statistics.median(walls)
+        else:
+            times = (typical or survey(self.target)).times
+            if times is None or not times.run_avg_ms:
+                raise MaceRunOutputError(
+                    "mace_run printed no average latency", where=self.target.device.serial
+                )
+            # As long for figures as for the start that they cost.
+            rounds = math.ceil(times.first_result_ms / times.run_avg_ms)
+            rounds = min(max(rounds, 2), _MAX_ROUNDS)
+            wall_s = 2 * (times.first_result_ms + rounds * times.run_avg_ms) / 1000.0
+        self.process_s = wall_s
+        return PhoneBench(
+            self.target,
+            self._groups(),
+            self._fixed(),
+            rounds=rounds,
+            # A candidate may be slower by far.
+            timeout_s=min(self.target.timeout_s, max(60.0, 100.0 * wall_s)),
+        )
+
+    def _spent_s(self) -> float:
+        return self.spent_before_s + self.clock() - self.began_s
+
+    # ---- the search itself
+
+    def _repeat(self, bench: PhoneBench, repeat: int) -> tuple[History, list[SearchPoint]]:
+        """One of the independent searches, as far as it has not been done already."""
+        content = self.journal.content
+        anchors = self._anchors()
+        if repeat == 0:
+            self._measure_anchors(bench, anchors)
+        history = History(self._groups())
+        own = [run for run in content.runs if run.repeat == repeat]
+        if repeat > 0:
+            for record in content.records(0):
+                if record.plan in anchors:
+                    history.add(record)
+        points = curve(own, history)
+        before_s = max((run.spent_s for run in content.runs if run.repeat < repeat), default=0.0)
+        own_s = max((run.spent_s - before_s for run in own), default=0.0)
+        budget = self._budget(history, own_s)
+        running: list[Generator[RunRecord, None, None]] = []
+
+        def evaluate(plans: Sequence[Plan]) -> Generator[RunRecord, None, None]:
+            running[:] = [bench.measure(plans)]
+            return running[0]
+
+        def observe(record: RunRecord, so_far: History) -> None:
+            run = self.journal.append(record, repeat=repeat, spent_s=self._spent_s())
+            points.append(
+                SearchPoint(run.spent_s, so_far.evaluations, so_far.total_ms(chosen(so_far)))
+            )
+            self._show(so_far, budget, run.spent_s - before_s, repeat)
+
+        began_s = self.clock()
+        try:
+            run_search(
+                make_strategy(_STRATEGIES[self.search.kind], repeat),
+                evaluate,
+                Budget(budget.seconds, budget.evaluations, own_s),
+                history,
+                on_record=observe,
+                settings=LoopSettings(
+                    batch=min(max(int(_BATCH_S / self.process_s), 2), _MAX_BATCH)
+                ),
+                clock=lambda: self.clock() - began_s,
+            )
+        finally:
+            # Whatever ends the loop, nothing goes on on the phone.
+            for one in running:
+                one.close()
+        return history, points
+
+    def _anchors(self) -> list[Plan]:
+        """What all else is compared with: MACE's own sizes, and the phone's winners."""
+        groups, winners = self.journal.content.groups, self.journal.content.winners
+        default: dict[str, Choice] = {one.name: (None,) * len(one.keys) for one in groups}
+        phone: dict[str, Choice] = {
+            one.name: tuple(winners.get(key.key) for key in one.keys) for one in groups
+        }
+        return [default] if phone == default else [default, phone]
+
+    def _measure_anchors(self, bench: PhoneBench, anchors: Sequence[Plan]) -> None:
+        content = self.journal.content
+        samples = 1 if self.search.kind is SearchKind.FAST else _ANCHOR_SAMPLES
+        wanted = [plan for _ in range(samples) for plan in anchors]
+        for record in content.records(0):
+            if record.plan in wanted:
+                wanted.remove(record.plan)
+        self._keep(bench.measure(wanted))
+        if self.search.kind is SearchKind.FAST:
+            return
+        while probe := next_probe(content.groups, content.winners, content.records()):
+            self.progress("how large a work-group may be", len(content.runs), 0)
+            self._keep(bench.measure([probe]))
+
+    def _keep(self, records: Generator[RunRecord, None, None]) -> None:
+        try:
+            for record in records:
+                self.journal.append(record, spent_s=self._spent_s())
+        finally:
+            records.close()
+
+    def _budget(self, history: History, own_s: float) -> Budget:
+        """What one repeat may cost."""
+        repeats = self.search.repeats
+        seconds, evaluations = self.search.budget_s, self.search.evaluations
+        if seconds is None and evaluations is None:
+            if self.search.kind is SearchKind.DEEP:
+                seconds = _DEEP_S * repeats
+            elif self.search.kind is SearchKind.FAST:
+                spent_s = self.journal.content.steps.get(KEYS_FOUND, 0.0)
+                left_s = phone_tuner_cost_s(history, self.process_s) - spent_s
+                seconds = repeats * max(left_s, _FAST_PROCESSES * self.process_s)
+        return Budget(
+            None if seconds is None else seconds / repeats,
+            None if evaluations is None else math.ceil(evaluations / repeats),
+            own_s,
+        )
+
+    def _show(self, history: History, budget: Budget, spent_s: float, repeat: int) -> None:
+        done, total = history.evaluations, budget.evaluations or 0
+        lefts = []
+        if budget.seconds is not None:
+            lefts.append(budget.seconds - spent_s)
+        if total and done:
+            lefts.append(spent_s / done * (total - done))
+        text = progress_text(history, max(min(lefts), 0.0) if lefts else None)
+        if self.search.repeats > 1:
+            text = f"search {repeat + 1} of {self.search.repeats}: {text}"
+        self.progress(text, done, total)
+
+    # ---- what came of it
+
+    def _result(
+        self,
+        bench: PhoneBench,
+        histories: Sequence[History],
+        points: Sequence[SearchPoint],
+        resumed: int,
+    ) -> SearchOutcome:
+        content = self.journal.content
+        everything = History(self._groups())
+        for record in content.records():
+            everything.add(record)
+        plan = chosen(everything)
+        anchors = self._anchors()
+        steps = content.steps
+        summary = summarize(
+            self.search.kind.value,
+            content.runs,
+            everything,
+            plan,
+            anchors[1] if len(anchors) > 1 else None,
+            content.winners,
+            points,
+            resumed_runs=resumed,
+            repeats=self.search.repeats,
+            wall_s=self._spent_s() + steps.get(KEYS_FOUND, 0.0),
+            mace_run_s=sum(record.wall_s for record in content.records())
+            + steps.get(KEYS_FOUND_RUNNING, 0.0),
+        )
+        return self._outcome(bench.entries(plan), summary)
+
+    def _outcome(
+        self, entries: Mapping[str, Params], summary: SearchSummary | None
+    ) -> SearchOutcome:
+        steps = self.journal.content.steps
+        return SearchOutcome(
+            entries=entries,
+            readable={readable_symbol(key): params for key, params in entries.items()},
+            summary=summary,
+            tuning_s=steps.get(TUNED, steps.get(CUT_SHORT, 0.0)),
+            mace_version=self.mace_version,
+            notes=tuple(self.notes),
+        )

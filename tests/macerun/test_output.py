@@ -146,6 +146,7 @@ def test_benchmark_table() -> None:
         avg_ms=0.101,
         gmacps=1.299,
         output_shape=(1, 16, 16, 32),
+        filter_shape=(32, 16, 1, 1),
     )
 
 
