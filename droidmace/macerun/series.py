@@ -60,6 +60,7 @@ class FailureKind(StrEnum):
 class ProcessFailure:
     """A process of a series that told nothing.
 
+    ``wall_s`` counts the second process that was to find out why, where there was one.
     ``guilty_key``: the last kernel (by its readable tuning key) that it ran with parameters from
     the file; None if that was not found out.
     """
@@ -222,6 +223,7 @@ class Series:
 
         A terminal gets every line as it is printed, whatever becomes of the process.
         """
+        began_s = self._clock()
         failure = ProcessFailure(suspect.kind, suspect.reason, suspect.wall_s)
         if not has_file:
             return failure
@@ -244,9 +246,14 @@ class Series:
         try:
             self._session.run(named, timeout_s=timeout_s, on_line=on_line, pty=True)
         except (MaceRunError, DeviceTimeoutError) as error:
+            failure = replace(failure, wall_s=suspect.wall_s + self._clock() - began_s)
             reason = suspect.reason if isinstance(error, DeviceTimeoutError) else error.message
             return replace(failure, reason=reason, guilty_key=guilty or last_key)
-        return replace(failure, reason=f"{suspect.reason} (but not when it was run again)")
+        return replace(
+            failure,
+            reason=f"{suspect.reason} (but not when it was run again)",
+            wall_s=suspect.wall_s + self._clock() - began_s,
+        )
 
     def _ended_early(self, reader: SeriesReader, status: int) -> DroidmaceError:
         if reader.failed is not None:

@@ -15,13 +15,14 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from droidmace.config import SearchConfig, SearchKind
 from droidmace.errors import MaceRunOutputError
 from droidmace.formats.obfuscation import readable_symbol
 from droidmace.formats.store_keys import QUEUE_WINDOW_SIZE_KEY
 from droidmace.results import MaceRunResult, SearchPoint, SearchSummary
+from droidmace.tuning.consensus import Vote, consensus
 from droidmace.tuning.journal import GroupFacts, Journal, KeyFacts
 from droidmace.tuning.loop import Budget, LoopSettings, run_search
 from droidmace.tuning.search import (
@@ -60,6 +61,8 @@ KEYS_FOUND_RUNNING = "keys found, mace_run"
 _DEEP_S = 600.0
 _FAST_PROCESSES = 6
 """However quick MACE's own tuner would be: fewer processes tell nothing."""
+_SAFE_KWG_SIZE = 256
+"""What nearly every kernel takes on nearly every GPU."""
 _MIN_COVERED = 0.75
 """Share of all ops' time that guessed keys must stand for."""
 _ANCHOR_SAMPLES = 2
@@ -233,6 +236,9 @@ class _Search:
         limited = with_limits(content.groups, content.winners, content.records())
 
         def space(facts: KeyFacts) -> KeySpace:
+            if self.search.kind is SearchKind.FAST and facts.kwg_size is None:
+                # There is no time to find out what is refused.
+                facts = replace(facts, kwg_size=_SAFE_KWG_SIZE)
             winner = content.winners.get(facts.key)
             return key_space(facts, known=() if winner is None else (winner,))
 
@@ -390,7 +396,8 @@ class _Search:
         everything = History(self._groups())
         for record in content.records():
             everything.add(record)
-        plan = chosen(everything)
+        agreed = consensus([Vote.of(one) for one in histories], content.winners)
+        plan = agreed.plan
         anchors = self._anchors()
         steps = content.steps
         summary = summarize(
@@ -399,7 +406,7 @@ class _Search:
             everything,
             plan,
             anchors[1] if len(anchors) > 1 else None,
-            content.winners,
+            agreed.winners,
             points,
             resumed_runs=resumed,
             repeats=self.search.repeats,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from droidmace.results import SearchPoint, SearchSummary
+from droidmace.results import KernelWinner, SearchPoint, SearchSummary
 from droidmace.tuning.journal import JournalRun
-from droidmace.tuning.loop import kernel_winners
-from droidmace.tuning.search import History, Params, Plan, RunRecord, RunStatus
+from droidmace.tuning.search import History, Plan, RunRecord, RunStatus
 from droidmace.tuning.selection import chosen
 
 _MAX_POINTS = 1000
@@ -47,7 +46,7 @@ def summarize(
     history: History,
     plan: Plan,
     phone: Plan | None,
-    winners: Mapping[str, Params],
+    winners: tuple[KernelWinner, ...],
     points: Sequence[SearchPoint],
     *,
     resumed_runs: int,
@@ -75,7 +74,7 @@ def summarize(
         curve=thinned(
             [SearchPoint(one.wall_s, one.evaluations, one.best_ms + rest_ms) for one in points]
         ),
-        winners=kernel_winners(history, plan, winners),
+        winners=winners,
         repeats=repeats,
     )
 
