@@ -159,7 +159,7 @@ recover() {
   give_back
   result=$?
   # One that ends just now is waited for.
-  while [ "$result" = 2 ] && [ "$tries" -lt 30 ]; do
+  while [ "$result" = 2 ] && [ "$tries" -lt 20 ]; do
     sleep 0.1 </dev/null
     tries=$((tries + 1))
     give_back
@@ -214,7 +214,8 @@ hold() {
     say ready
     return
   fi
-  if ! { : >"$state.new"; } 2>/dev/null; then
+  # Not ":", whose failure would be the shell's end.
+  if ! { true >"$state.new"; } 2>/dev/null; then
     say "kept - - cannot write $state"
     say ready
     return

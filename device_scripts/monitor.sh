@@ -26,7 +26,8 @@ trap '' PIPE
 ended=
 trap 'ended=stopped' TERM INT HUP
 
-if ! { : >"$file"; } 2>/dev/null; then
+# Not ":", whose failure would be the shell's end.
+if ! { true >"$file"; } 2>/dev/null; then
   echo "monitor.sh: cannot write $file" >&2
   exit 73
 fi
@@ -53,7 +54,7 @@ sources=
 source_count=0
 add() {
   number "$3"
-  if [ "$number" = - ] || [ "$source_count" -ge 96 ]; then return 1; fi
+  if [ "$number" = - ] || [ "$source_count" -ge 64 ]; then return 1; fi
   case $2 in
     *[!A-Za-z0-9_.,:@+-]* | '') tell "column $1 unnamed" ;;
     *) tell "column $1 $2" ;;

@@ -31,10 +31,14 @@ def _run_script() -> str:
     return (device_scripts_dir() / "run.sh").read_text("utf-8")
 
 
-def supervised_shell(invocation: Invocation) -> str:
-    """The command line that hands ``run.sh`` to the device's shell, which needs no file for it."""
+def supervised_shell(invocation: Invocation, *, deadline_s: int | None = None) -> str:
+    """The command line that hands ``run.sh`` to the device's shell, which needs no file for it.
+
+    After ``deadline_s`` the device itself ends the process, for a connection that hangs.
+    """
     variables = [f"{name}={value}" for name, value in invocation.environment().items()]
-    words = ["sh", "-c", _run_script(), "run.sh", invocation.cwd, *variables, "--"]
+    limit = [] if deadline_s is None else ["-t", str(deadline_s)]
+    words = ["sh", "-c", _run_script(), "run.sh", *limit, invocation.cwd, *variables, "--"]
     return shlex.join([*words, *invocation.argv()])
 
 

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from fake_sys import FakeSys
 
 from droidmace.devices.local import LocalDevice
 
@@ -29,15 +30,29 @@ def toybox_path(tmp_path_factory):
 
 
 @pytest.fixture(params=["mksh", "dash"])
-def shell_device(request, toybox_path, tmp_path):
+def shell_device(request, toybox_path, tmp_path, tmp_path_factory):
     """A device whose shell is the one under test, with toybox as its only tools."""
     shell = shutil.which(request.param)
     assert shell is not None, f"{request.param} is not installed"
+    # Scripts that start shells shall get this one.
+    first = tmp_path_factory.mktemp(request.param)
+    (first / "sh").symlink_to(shell)
     return LocalDevice(
         tmp_path,
         shell=shell,
-        environment={"PATH": str(toybox_path), "SHELL_UNDER_TEST": shell, "HOME": str(tmp_path)},
+        environment={
+            "PATH": f"{first}:{toybox_path}",
+            "SHELL_UNDER_TEST": shell,
+            "HOME": str(tmp_path),
+            "DROIDMACE_SYS": str(tmp_path / "sys"),
+        },
     )
+
+
+@pytest.fixture
+def fake_sys(tmp_path) -> FakeSys:
+    """What the scripts under test take for /sys; empty at first."""
+    return FakeSys(tmp_path / "sys")
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ END = "\x1edroidmace end"
 
 @pytest.fixture
 def run_script(shell_device, scripts, tmp_path):
-    def call(*arguments: str, folder: str | None = None):
-        line = shlex.join([str(scripts / "run.sh"), folder or str(tmp_path), *arguments])
+    def call(*arguments: str, folder: str | None = None, options: tuple[str, ...] = ()):
+        line = shlex.join([str(scripts / "run.sh"), *options, folder or str(tmp_path), *arguments])
         return shell_device.run(f'"$SHELL_UNDER_TEST" {line}', timeout_s=20.0)
 
     return call
@@ -56,3 +56,22 @@ def test_a_program_that_cannot_be_started(run_script, tmp_path, program, status)
 def test_says_that_a_quiet_program_lives(run_script):
     # Longer than two of its beats.
     assert "droidmace alive" in run_script("--", "sleep", "4.5").error_text
+
+
+def test_ends_a_program_whose_time_is_up(run_script):
+    result = run_script("--", "sleep", "60", options=("-t", "1"))
+    assert result.error_text.endswith(f"{END} 137\n")
+    assert "its time on the phone is up" in result.error_text
+
+
+def test_shows_the_phones_log_of_a_crash(run_script, shell_device, tmp_path):
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "logcat").write_text('#!/bin/sh\necho "log asked: $*"\n')
+    (tools / "logcat").chmod(0o755)
+    shell_device._environment["PATH"] += f":{tools}"
+    crash = run_script("--", "sh", "-c", "echo pid $$; kill -ABRT $$")
+    pid = crash.text.split()[1]
+    assert f"log asked: -d -t 40 --pid={pid}\n" in crash.error_text
+    assert crash.error_text.endswith(f"{END} 134\n")
+    assert "log asked" not in run_script("--", "sh", "-c", "exit 1").error_text

@@ -1,12 +1,13 @@
 #!/system/bin/sh
-# logcat [-c] [-d] [-t COUNT] [-s] [-b BUFFER] [-v FORMAT] [TAG[:PRIORITY]...]
+# logcat [-c] [-d] [-t COUNT] [-s] [-b BUFFER] [-v FORMAT] [--pid=PID] [TAG[:PRIORITY]...]
 #
 # One buffer, a file of lines "MM-DD hh:mm:ss.mmm PID TID PRIORITY TAG: MESSAGE". Without -d or -t
 # it goes on with what is added. The format is always threadtime.
 
 log=$ANDROID_LOG_FILE
 follow=1 count= silent= clear=
-while getopts b:cdst:T:v: option; do
+pid='[0-9]+'
+while getopts b:cdst:T:v:-: option; do
   case $option in
     b|v) ;;
     c) clear=1 ;;
@@ -14,6 +15,8 @@ while getopts b:cdst:T:v: option; do
     s) silent=1 ;;
     t) follow= count=$OPTARG ;;
     T) count=$OPTARG ;;
+    -)
+      case $OPTARG in pid=*[!0-9]*|pid=) exit 1 ;; pid=*) pid=${OPTARG#pid=} ;; *) exit 1 ;; esac ;;
     *) exit 1 ;;
   esac
 done
@@ -32,11 +35,13 @@ for filter; do
   case $tag in
     '*') [ "$level" = S ] && silent=1 ;;
     ''|*[!A-Za-z0-9_.-]*) print -ru2 -- "logcat: bad tag '$tag'"; exit 1 ;;
-    *) pattern="$pattern|^[^:]*:[^:]*:[^ ]+ +[0-9]+ +[0-9]+ [$level${levels#*$level}] $tag *:" ;;
+    *) pattern="$pattern|^[^:]*:[^:]*:[^ ]+ +$pid +[0-9]+ [$level${levels#*$level}] $tag *:" ;;
   esac
 done
 if [ -n "$silent" ]; then
   pattern="^\$$pattern"
+elif [ "$pid" != '[0-9]+' ]; then
+  pattern="^[^:]*:[^:]*:[^ ]+ +$pid "
 else
   pattern=
 fi
