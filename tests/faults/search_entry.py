@@ -28,7 +28,8 @@ from droidmace.workflows.staging import push
 
 
 def say(**document: object) -> None:
-    print(json.dumps(document), flush=True)
+    sys.stdout.write(json.dumps(document) + "\n")
+    sys.stdout.flush()
 
 
 def main(task: dict[str, object]) -> None:
@@ -58,7 +59,7 @@ def main(task: dict[str, object]) -> None:
         files = find_model_files(deployment, model)
         push(device, layout, binary, base, files, samples, lambda *_: None)
         target = SearchTarget(device, session, layout, base, timeout_s=120.0)
-        identity = {"model": model.name, "serial": device.serial}
+        identity = {"model": model.name, "device_name": report.device_name}
         with Journal.open(Path(str(task["journal"])), identity) as journal:
             say(searching=True)
             outcome = run_search_on_phone(
