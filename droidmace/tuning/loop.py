@@ -139,7 +139,9 @@ def run_search(
     share = 1.0 - how.confirm_share if limited else 1.0
     exhausted = False
     while (left := run.left(share)) >= 1 and run.failures < how.failures:
-        plans = strategy.propose(history, int(min(how.batch, left)))
+        # small steps as long as each one teaches a lot
+        step = min(how.batch, 1 + len(history.runs) // how.batch, left)
+        plans = strategy.propose(history, int(step))
         if not plans:
             exhausted = True
             break

@@ -157,6 +157,36 @@ class Legal:
         )
 
 
+class SharedLimit:
+    """Work-groups that a kernel will likely be refused, by what befell other kernels.
+
+    Kernels differ in what they take, but not much: a size that more kernels were refused than ran
+    is not worth a process, of which the others lose theirs too.
+    """
+
+    def __init__(self, histories: Iterable[GroupHistory]) -> None:
+        self._ran: list[int] = []
+        self._refused: list[int] = []
+        for history in histories:
+            ran = max(map(_largest, history.samples), default=0)
+            # what ran is not refused for its size
+            refused = [size for one in history.refused if (size := _largest(one)) > ran]
+            self._ran.append(ran)
+            self._refused += [min(refused)] if refused else []
+
+    def expects(self, choice: Choice) -> bool:
+        """Whether it will likely run."""
+        size = _largest(choice) if self._refused else 0
+        if not size:
+            return True
+        refused = sum(one <= size for one in self._refused)
+        return refused <= sum(one >= size for one in self._ran)
+
+
+def _largest(choice: Choice) -> int:
+    return max((math.prod(params[:-1]) for params in choice if params is not None), default=0)
+
+
 def _without(choice: Choice, place: int) -> Choice:
     return (*choice[:place], *choice[place + 1 :])
 

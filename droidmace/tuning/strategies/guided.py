@@ -9,16 +9,18 @@ noise may have misjudged; so what looks slow is seen once and what could win is 
 from __future__ import annotations
 
 import math
+import random
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from droidmace.tuning.kernel_shapes import kernel_shape
 from droidmace.tuning.search import Choice, Group, GroupHistory, History, KeySpace, Params, Plan
 from droidmace.tuning.selection import chosen, noise_of
-from droidmace.tuning.space import Legal
+from droidmace.tuning.space import Legal, SharedLimit
 from droidmace.tuning.strategies.cost_model import (
     ModelSettings,
     Prior,
@@ -53,8 +55,6 @@ class _Slice:
 
     axis: _Axis
     number: int
-    around: Choice
-    reference_ms: float
     seen: dict[int, list[float]]
     """Candidate to its samples' targets."""
 
@@ -74,15 +74,15 @@ class Guided:
         """See :class:`droidmace.tuning.search.Strategy`."""
         best = chosen(history)
         noise = noise_of(history.groups.values())
-        slices = {
-            name: list(self._slices(group, best[name])) for name, group in history.groups.items()
-        }
-        model = self._model([one for found in slices.values() for one in found])
+        slices, model = self._learn(history, best)
+        limit = SharedLimit(history.groups.values())
         queues: dict[str, list[Choice]] = {}
         gain_ms = total_ms = 0.0
         for name, group in history.groups.items():
-            picker = _Picker(self, group, best[name], slices[name], model, noise)
-            queues[name] = picker.pick(count, len(history.runs))
+            views = [_View(one, model, self._settings, noise) for one in slices[name]]
+            generator = seeded(self._seed, name, len(history.runs))
+            picker = _Picker(group, best[name], views, limit, generator)
+            queues[name] = picker.pick(count)
             time_ms = group.estimate_ms(best[name])
             if math.isfinite(time_ms):
                 total_ms += time_ms
@@ -100,40 +100,29 @@ class Guided:
             for turn in range(longest)
         ]
 
-    @property
-    def seed(self) -> int:
-        """What its random draws depend on, beside the history."""
-        return self._seed
+    def learnt(self, history: History) -> Prior:
+        """What ``history`` teaches of all kernels: a prior for searches on such devices."""
+        return self._learn(history, chosen(history))[1].shared
 
-    @property
-    def settings(self) -> ModelSettings:
-        """Of its model."""
-        return self._settings
-
-    def _slices(self, history: GroupHistory, best: Choice) -> Iterator[_Slice]:
-        """The slices of a group that are searched now: one for each key with candidates."""
-        group = history.group
-        for axis in self._group_axes(group):
-            around = best
-            without = moved(around, (axis.place, ()))
-            seen: dict[int, list[float]] = {}
-            plain = (*around[: axis.place], None, *around[axis.place + 1 :])
-            reference = history.samples.get(plain) or history.samples.get(group.default)
-            reference_ms = statistics.median(reference) if reference else 0.0
-            if reference_ms <= 0.0:
-                reference_ms = statistics.median(
-                    [value for values in history.samples.values() for value in values] or [1.0]
-                )
-            for choice, samples in history.samples.items():
-                if moved(choice, (axis.place, ())) != without:
-                    continue
-                params = choice[axis.place]
-                place = _DEFAULT if params is None else axis.index.get(params)
-                if place is not None:
-                    seen[place] = [
-                        squash(math.log(max(value, 1e-9) / reference_ms)) for value in samples
-                    ]
-            yield _Slice(axis, 0, around, reference_ms, seen)
+    def _learn(self, history: History, best: Plan) -> tuple[dict[str, list[_Slice]], SharedModel]:
+        """The slices of every group around its best choice, and the model of them all."""
+        slices: dict[str, list[_Slice]] = {}
+        count = 0
+        for name, group in history.groups.items():
+            axes = self._group_axes(group.group)
+            slices[name] = [
+                _slice(group, axis, best[name], count + i) for i, axis in enumerate(axes)
+            ]
+            count += len(axes)
+        found = [one for group_slices in slices.values() for one in group_slices]
+        families = sorted({one.axis.family for one in found})
+        model = SharedModel(families, count, self._settings, self._prior)
+        for one in found:
+            rows = [place for place in one.seen if place != _DEFAULT]
+            if rows:
+                targets = np.array([statistics.fmean(one.seen[place]) for place in rows])
+                model.learn(one.axis.family, one.number, one.axis.features[rows], targets)
+        return slices, model
 
     def _group_axes(self, group: Group) -> list[_Axis]:
         known = self._axes.get(group.name)
@@ -141,94 +130,87 @@ class Guided:
             known = self._axes[group.name] = (group, list(_axes(group)))
         return known[1]
 
-    def _model(self, slices: Sequence[_Slice]) -> SharedModel:
-        families = sorted({one.axis.family for one in slices})
-        model = SharedModel(families, len(slices), self._settings, self._prior)
-        for number, one in enumerate(slices):
-            object.__setattr__(one, "number", number)
-            rows = [place for place in one.seen if place != _DEFAULT]
-            if rows:
-                targets = np.array([statistics.fmean(one.seen[place]) for place in rows])
-                model.learn(one.axis.family, number, one.axis.features[rows], targets)
-        return model
-
 
 class _Picker:
-    """Chooses for one group what to measure next."""
+    """Chooses for one group what to measure next.
+
+    ``first_gain``: what its most valuable choice promises, in log time.
+    """
 
     def __init__(
         self,
-        strategy: Guided,
         history: GroupHistory,
         best: Choice,
-        slices: Sequence[_Slice],
-        model: SharedModel,
-        noise: float,
+        views: Sequence[_View],
+        limit: SharedLimit,
+        generator: random.Random,
     ) -> None:
-        self._strategy = strategy
-        self._history = history
         self._best = best
-        self._slices = slices
-        self._model = model
-        self._noise = noise
-        self._legal = Legal(history)
-        self.first_gain = 0.0
+        self._views = views
+        self._generator = generator
+        legal = Legal(history)
+        self._worth = lambda choice: legal(choice) and limit.expects(choice)
+        self._untouched = not any(view.known for view in views)
+        default = history.group.default
+        known = default in history.samples or default in history.refused
+        self._default = None if known else default
+        self.first_gain = 0.0 if known else 1.0
 
-    def pick(self, count: int, runs: int) -> list[Choice]:
-        """At most ``count`` choices, the most valuable first."""
-        default = self._history.group.default
-        queue: list[Choice] = []
-        if default not in self._history.samples and default not in self._history.refused:
-            queue.append(default)
-            self.first_gain = 1.0
-        generator = seeded(self._strategy.seed, self._history.group.name, runs)
-        views = [_View(one, self._model, self._strategy, self._noise) for one in self._slices]
-        allowed = [
-            np.array(
-                [
-                    self._legal(moved(self._best, (one.axis.place, v)))
-                    for v in one.axis.space.candidates
-                ],
-                dtype=bool,
-            )
-            for one in self._slices
-        ]
+    def pick(self, count: int) -> list[Choice]:
+        """At most ``count`` choices, the most valuable first; no unknown choice twice."""
+        queue: list[Choice] = [] if self._default is None else [self._default]
+        allowed = [self._allowed(view.axis) for view in self._views]
         while len(queue) < count:
             gains = [
-                np.where(mask, view.gains(), 0.0) for view, mask in zip(views, allowed, strict=True)
+                np.where(mask, view.gains(), 0.0)
+                for view, mask in zip(self._views, allowed, strict=True)
             ]
             top = [float(one.max()) for one in gains]
-            if not top or max(top) <= 0.0:
+            if max(top, default=0.0) <= 0.0:
                 break
             at = top.index(max(top))
-            first = not any(one.seen.keys() - {_DEFAULT} for one in self._slices)
-            if first and not queue[1:] and self._strategy._prior is None:
-                at = generator.randrange(len(views))
-                options = np.flatnonzero(allowed[at])
-                if not len(options):
-                    break
-                choice = int(generator.choice(list(options)))
-            else:
-                choice = int(gains[at].argmax())
+            choice = int(gains[at].argmax())
+            if self._untouched:
+                # the model knows nothing of this group: groups that differ teach it most
+                choice = self._generator.choice(np.flatnonzero(gains[at] > 0.0).tolist())
+                self._untouched = False
             self.first_gain = max(self.first_gain, top[at])
-            axis = self._slices[at].axis
-            queue.append(moved(self._best, (axis.place, axis.space.candidates[choice])))
-            views[at].pretend(choice)
-        return queue
+            view = self._views[at]
+            if not view.measured(choice):
+                allowed[at][choice] = False
+            params = view.axis.space.candidates[choice]
+            queue.append(moved(self._best, (view.axis.place, params)))
+            view.pretend(choice)
+        return queue[:count]
+
+    def _allowed(self, axis: _Axis) -> npt.NDArray[np.bool_]:
+        choices = (moved(self._best, (axis.place, params)) for params in axis.space.candidates)
+        return np.fromiter(map(self._worth, choices), dtype=bool)
 
 
 class _View:
     """What the model says of one slice, with the pending choices pretended to be as expected."""
 
-    def __init__(self, one: _Slice, model: SharedModel, strategy: Guided, noise: float) -> None:
-        self._slice = one
-        self._settings = strategy.settings
+    def __init__(
+        self, one: _Slice, model: SharedModel, settings: ModelSettings, noise: float
+    ) -> None:
+        self.axis = one.axis
+        self._settings = settings
         self._noise = noise**2
         self._prior = model.predict(one.axis.family, one.number, one.axis.features)
         self._seen = [place for place in one.seen if place != _DEFAULT]
         self._targets = [statistics.fmean(one.seen[place]) for place in self._seen]
         self._noises = [self._noise / len(one.seen[place]) for place in self._seen]
         self._fit()
+
+    @property
+    def known(self) -> bool:
+        """Whether anything of it was measured."""
+        return bool(self._seen)
+
+    def measured(self, choice: int) -> bool:
+        """Whether that candidate was."""
+        return choice in self._seen
 
     def gains(self) -> Floats:
         """For each candidate: how much better the best known choice gets by one more sample."""
@@ -263,7 +245,7 @@ class _View:
     def _fit(self) -> None:
         self._mean, self._variance = local_fit(
             *self._prior,
-            self._slice.axis.where,
+            self.axis.where,
             self._seen,
             np.array(self._targets),
             np.array(self._noises),
@@ -280,6 +262,29 @@ def _above(values: Floats) -> Floats:
     )
     upper = np.exp(-0.5 * size**2) / math.sqrt(2.0 * math.pi) * series
     return np.where(values >= 0.0, upper, 1.0 - upper)
+
+
+def _slice(history: GroupHistory, axis: _Axis, around: Choice, number: int) -> _Slice:
+    """What was measured of one key with the others as they are in ``around``."""
+    here = axis.place
+    seen: dict[int, list[float]] = {}
+    reference_ms = _reference_ms(history, (*around[:here], None, *around[here + 1 :]))
+    rest = (around[:here], around[here + 1 :])
+    for choice, samples in history.samples.items():
+        if (choice[:here], choice[here + 1 :]) != rest:
+            continue
+        params = choice[here]
+        place = _DEFAULT if params is None else axis.index.get(params)
+        if place is not None:
+            seen[place] = [squash(math.log(max(one, 1e-9) / reference_ms)) for one in samples]
+    return _Slice(axis, number, seen)
+
+
+def _reference_ms(history: GroupHistory, plain: Choice) -> float:
+    """What times are compared with: the default's, as long as that was measured."""
+    samples = history.samples.get(plain) or history.samples.get(history.group.default)
+    samples = samples or [one for found in history.samples.values() for one in found]
+    return max(statistics.median(samples or [1.0]), 1e-9)
 
 
 def _axes(group: Group) -> Iterator[_Axis]:

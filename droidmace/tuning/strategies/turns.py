@@ -80,6 +80,7 @@ class InTurns(ABC):
                 break
             choice = moved(best, move)
             if move not in tried and legal(choice):
+                tried.add(move)
                 queue.append(choice)
         return queue[:count]
 
