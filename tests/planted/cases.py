@@ -1,0 +1,140 @@
+"""Phones of which it is known beforehand what tuning is worth, and a tuning run on one."""
+
+from __future__ import annotations
+
+import functools
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from droidmace.validation.dataset import load_labelled_images
+from droidmace.validation.reference import reference_outputs
+from tests.planted.plan import Outputs, Plan, planted_program
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "configs" / "fashion_mnist.yml"
+SAMPLES = 20
+ROUNDS = 10
+"""What the program takes for a process that measures latency; it never runs them."""
+TIMEOUT_S = 600.0
+
+
+@dataclass(frozen=True)
+class Case:
+    """``right``: the verdicts that are true of it. ``plan``: fields of :class:`Plan`."""
+
+    name: str
+    right: tuple[str, ...]
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    wrong_answers: bool = False
+
+    def planned(self, seed: int) -> Plan:
+        """The phone of one seed."""
+        return Plan(seed=seed, **self.plan)
+
+    def program(self, seed: int) -> bytes:
+        """Its mace_run."""
+        right = right_answers()
+        # Five of twenty images change their class.
+        wrong = np.concatenate([np.roll(right[:5], 1, axis=1), right[5:]])
+        return planted_program(self.planned(seed), right, wrong if self.wrong_answers else right)
+
+
+CASES = (
+    Case("30 % faster", ("ship",), {"tuned_factor": 0.70}),
+    Case("3 % faster", ("ship",), {"tuned_factor": 0.97}),
+    Case("not faster", ("program-only",)),
+    Case("slower by 5 %", ("program-only",), {"tuned_factor": 1.05}),
+    Case("faster, wrong answers", ("reject",), {"tuned_factor": 0.70}, wrong_answers=True),
+    Case(
+        "crash on stored program",
+        ("params-only",),
+        {"tuned_factor": 0.85, "crashes_on_stored_program": True},
+    ),
+    Case(
+        "crash on stored program, not faster",
+        ("nothing",),
+        {"crashes_on_stored_program": True},
+    ),
+    Case(
+        "throttled in the second half, 10 % faster",
+        ("ship",),
+        {"tuned_factor": 0.90, "throttle_after": 14},
+    ),
+    Case(
+        "throttled in the second half, not faster",
+        ("program-only",),
+        {"throttle_after": 22},
+    ),
+)
+
+
+@functools.cache
+def right_answers() -> Outputs:
+    """onnxruntime's for the example's first images, shape (samples, classes)."""
+    example = ROOT / "examples" / "fashion_mnist"
+    images = load_labelled_images(
+        example / "t10k-first1000-images-idx3-ubyte.gz",
+        example / "t10k-first1000-labels-idx1-ubyte.gz",
+        limit=SAMPLES,
+    )
+    inputs = images.inputs(mean=0.0, scale=255.0, layout="NCHW")
+    return reference_outputs(example / "fashion_mnist.onnx", inputs)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What ``droidmace tune`` said, and how long it took."""
+
+    exit_status: int
+    document: dict[str, Any]
+    wall_s: float
+
+    @property
+    def verdict(self) -> str:
+        return str(self.document["verdict"])
+
+
+def tune_planted(
+    case: Case,
+    seed: int,
+    *,
+    serial: str,
+    environment: Mapping[str, str],
+    folder: Path,
+    arguments: tuple[str, ...] = (),
+) -> Outcome:
+    """Run the command as a user would, with the planted program as the user's own mace_run."""
+    program = folder / "mace_run"
+    folder.mkdir(parents=True, exist_ok=True)
+    program.write_bytes(case.program(seed))
+    command = [
+        *(sys.executable, "-m", "droidmace", "tune", "--json"),
+        *("--serial", serial, "-c", str(CONFIG), "--limit", str(SAMPLES)),
+        *("--mace-run", str(program), "--out", str(folder / "out"), "--rounds", str(ROUNDS)),
+        *arguments,
+    ]
+    began_s = time.monotonic()
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    wall_s = time.monotonic() - began_s
+    try:
+        document = json.loads(done.stdout)
+    except ValueError:
+        raise RuntimeError(f"{case.name}, seed {seed}: {done.stderr[-3000:]}") from None
+    return Outcome(done.returncode, document, wall_s)
