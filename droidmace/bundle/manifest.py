@@ -18,10 +18,16 @@ from droidmace.files import sha256_of_file
 from droidmace.results import DeviceInfo, Verdict
 
 SCHEMA_VERSION = 1
+MANIFEST_NAME = "manifest.json"
 
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 # One path component on every system; in particular no separator and no drive letter.
 _PLAIN_NAME = re.compile(r"[^/\\:\x00-\x1f]{1,255}\Z")
+# Narrower for what droidmace names itself: the same file on every system, whatever its case rules.
+_EXTRA_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,98}[A-Za-z0-9]\Z")
+# Windows opens devices by these names, with any ending.
+_WINDOWS_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|\Z)", re.IGNORECASE)
+_MAX_EXTRAS = 64
 _MAX_TEXT = 4096
 
 
@@ -85,12 +91,14 @@ class Manifest:
     """ISO 8601 with a trailing Z."""
     droidmace_version: str
     verdict: Verdict
+    extras: tuple[FileRecord, ...] = ()
+    """Files beside the artefacts that say how they came about; older bundles list none."""
     schema_version: int = SCHEMA_VERSION
 
     @property
     def files(self) -> tuple[FileRecord, ...]:
         """The files that lie beside the manifest."""
-        shipped = (self.compiled_program, self.tuned_parameters, self.results)
+        shipped = (self.compiled_program, self.tuned_parameters, self.results, *self.extras)
         return tuple(record for record in shipped if record is not None)
 
     @property
@@ -139,13 +147,19 @@ class Manifest:
             created_utc=_date(record, "created_utc"),
             droidmace_version=_text(record, "droidmace_version"),
             verdict=_verdict(record),
+            extras=_extras(record),
         )
-        names = [file.name for file in manifest.files]
+        names = [MANIFEST_NAME, *(file.name for file in manifest.files)]
         if len({name.casefold() for name in names}) < len(names):
             raise FormatError(f"two of its files have one name: {', '.join(names)}")
         if record.get("worth_shipping") != [one.name for one in manifest.worth_shipping]:
             raise FormatError("worth_shipping does not follow from the verdict")
         return manifest
+
+
+def is_extra_name(name: str) -> bool:
+    """Whether an extra may be called so: a plain name that means one file on every system."""
+    return bool(_EXTRA_NAME.match(name)) and not _WINDOWS_DEVICE.match(name)
 
 
 def _object(value: object, key: str) -> Mapping[str, Any]:
@@ -185,8 +199,25 @@ def _verdict(record: Mapping[str, Any]) -> Verdict:
         raise FormatError(f"verdict is {text!r}, not one of {', '.join(Verdict)}") from error
 
 
+def _extras(record: Mapping[str, Any]) -> tuple[FileRecord, ...]:
+    entries = record.get("extras", [])
+    if not isinstance(entries, list):
+        raise FormatError("extras is not a list")
+    if len(entries) > _MAX_EXTRAS:
+        raise FormatError(f"extras has {len(entries)} files, more than {_MAX_EXTRAS}")
+    extras = tuple(_file_entry(entry, f"extras[{index}]") for index, entry in enumerate(entries))
+    for index, extra in enumerate(extras):
+        if not is_extra_name(extra.name):
+            raise FormatError(f"extras[{index}].name is not fit for a file: {extra.name!r}")
+    return extras
+
+
 def _file(record: Mapping[str, Any], key: str) -> FileRecord:
-    entry = _object(record.get(key), key)
+    return _file_entry(record.get(key), key)
+
+
+def _file_entry(value: object, key: str) -> FileRecord:
+    entry = _object(value, key)
     _refuse_keys(entry, {"name", "sha256", "size_bytes"}, f"{key}.")
     name = _text(entry, "name", f"{key}.")
     if not _PLAIN_NAME.match(name) or name.startswith("."):

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from droidmace.bundle.manifest import FileRecord, Manifest
+from droidmace.bundle.manifest import MANIFEST_NAME, FileRecord, Manifest
 from droidmace.bundle.writer import (
-    MANIFEST_NAME,
     MAX_MANIFEST_BYTES,
     BundlePaths,
     bundle_paths,

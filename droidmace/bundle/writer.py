@@ -18,13 +18,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 
 from droidmace import __version__
-from droidmace.bundle.manifest import DeviceRecord, FileRecord, Manifest
+from droidmace.bundle.manifest import (
+    MANIFEST_NAME,
+    DeviceRecord,
+    FileRecord,
+    Manifest,
+    is_extra_name,
+)
 from droidmace.errors import FormatError, InputError
 from droidmace.results import Verdict
 
-MANIFEST_NAME = "manifest.json"
 RESULTS_NAME = "results.json"
 MAX_MANIFEST_BYTES = 1 << 20
 
@@ -66,6 +72,7 @@ class BundlePaths:
     results: Path
     compiled_program: Path | None
     tuned_parameters: Path | None
+    extras: tuple[Path, ...] = ()
 
 
 def name_part(text: str) -> str:
@@ -92,22 +99,27 @@ def write_bundle(
     compiled_program: bytes | None,
     tuned_parameters: bytes | None,
     results: Mapping[str, object],
+    extras: Mapping[str, bytes] = MappingProxyType({}),
     created: datetime | None = None,
 ) -> BundlePaths:
     """Write the bundle folder ``out_dir``; an older bundle there is replaced.
 
     ``results`` is any JSON-able mapping with at least :data:`REQUIRED_RESULTS`. An artefact that
-    is not worth shipping is None.
+    is not worth shipping is None. ``extras``: further files by name, such as a search's journal.
 
     Raises ``InputError`` if ``out_dir`` holds anything but a bundle or cannot be written: it is
     then as it was.
     """
     if missing := [key for key in REQUIRED_RESULTS if key not in results]:
         raise ValueError(f"results lack {', '.join(missing)}")
+    if unfit := [name for name in extras if not is_extra_name(name)]:
+        raise ValueError(f"no name for a file of a bundle: {unfit[0]!r}")
     device = provenance.device
     contents: dict[str, bytes] = {}
 
     def record(name: str, data: bytes) -> FileRecord:
+        if name.casefold() in {other.casefold() for other in (MANIFEST_NAME, *contents)}:
+            raise ValueError(f"two files of the bundle have the name {name}")
         contents[name] = data
         return FileRecord(name, hashlib.sha256(data).hexdigest(), len(data))
 
@@ -130,6 +142,7 @@ def write_bundle(
         created_utc=moment.isoformat().replace("+00:00", "Z"),
         droidmace_version=__version__,
         verdict=Verdict(str(results["verdict"])),
+        extras=tuple(record(name, data) for name, data in extras.items()),
     )
     contents[MANIFEST_NAME] = manifest.to_json().encode()
 
@@ -149,6 +162,7 @@ def bundle_paths(folder: Path, manifest: Manifest) -> BundlePaths:
         results=folder / manifest.results.name,
         compiled_program=folder / program.name if program else None,
         tuned_parameters=folder / parameters.name if parameters else None,
+        extras=tuple(folder / extra.name for extra in manifest.extras),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from droidmace.bundle.writer import MANIFEST_NAME
+from droidmace.bundle.manifest import MANIFEST_NAME
 from droidmace.errors import FormatError, InputError
 from droidmace.formats.compiled_program import CompiledProgram
 from droidmace.formats.detect import FileKind, detect, explain

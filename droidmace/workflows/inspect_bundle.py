@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from droidmace.bundle.reader import read_bundle
@@ -41,13 +42,16 @@ def inspect_bundle(folder: Path) -> Inspection:
             record.size_bytes,
             record.sha256,
         )
-        for record in manifest.files
-        if record != manifest.results
+        for record in (manifest.compiled_program, manifest.tuned_parameters)
+        if record is not None
     ]
-    columns = tuple(Column(*column) for column in CONTENT_COLUMNS)
-    section = Section("contents", "Artefacts (hashes verified)", columns, tuple(rows))
+    extras = [(one.name, one.size_bytes, one.sha256) for one in manifest.extras]
+    sections = (
+        _section("contents", "Artefacts (hashes verified)", CONTENT_COLUMNS, rows),
+        _section("extras", "What they rest on (hashes verified)", EXTRA_COLUMNS, extras),
+    )
     kind = FileKind.BUNDLE_MANIFEST.value
-    return Inspection(str(folder), kind, "bundle", facts, (section,))
+    return Inspection(str(folder), kind, "bundle", facts, sections)
 
 
 RESULT_FACTS = (
@@ -58,6 +62,13 @@ RESULT_FACTS = (
 CONTENT_COLUMNS = (
     ("name", "file"), ("kind", "kind"), ("size_bytes", "bytes"), ("sha256", "SHA-256"),
 )  # fmt: skip
+EXTRA_COLUMNS = (("name", "file"), ("size_bytes", "bytes"), ("sha256", "SHA-256"))
+
+
+def _section(
+    key: str, title: str, columns: Sequence[tuple[str, str]], rows: Sequence[tuple[Json, ...]]
+) -> Section:
+    return Section(key, title, tuple(Column(*column) for column in columns), tuple(rows))
 
 
 def _plain(value: object) -> Json:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from droidmace import __version__
-from droidmace.bundle.manifest import DeviceRecord, FileRecord, Manifest
+from droidmace.bundle.manifest import DeviceRecord, FileRecord, Manifest, is_extra_name
 from droidmace.bundle.reader import read_bundle
 from droidmace.bundle.writer import (
     REQUIRED_RESULTS,
@@ -103,6 +103,72 @@ def test_what_is_not_worth_shipping_is_left_out(tmp_path: Path) -> None:
     paths = write(tmp_path / "b", compiled_program=None)
     assert names(paths.folder) == {PARAMETERS, "manifest.json", "results.json"}
     assert read_bundle(paths.folder).paths.compiled_program is None
+
+
+def test_extras_are_recorded_and_verified(tmp_path: Path) -> None:
+    extras = {"search_journal.jsonl.gz": b"\x1f\x8b", "best_so_far.svg": b"<svg/>", "empty": b""}
+    paths = write(tmp_path / "b", extras=extras)
+    bundle = read_bundle(paths.folder)
+    assert {path.name: path.read_bytes() for path in bundle.paths.extras} == extras
+    assert bundle.paths == paths
+    assert [record.size_bytes for record in bundle.manifest.extras] == [2, 6, 0]
+    assert bundle.manifest.worth_shipping == (
+        bundle.manifest.compiled_program,
+        bundle.manifest.tuned_parameters,
+    )
+    write(tmp_path / "b")  # extras are the bundle's own: they go with it
+    assert read_bundle(tmp_path / "b").paths.extras == ()
+    assert names(tmp_path / "b") == {PROGRAM, PARAMETERS, "manifest.json", "results.json"}
+
+
+def test_a_manifest_from_before_extras_is_read(tmp_path: Path) -> None:
+    paths = write(tmp_path / "b")
+    document = json.loads(paths.manifest.read_text())
+    del document["extras"]
+    paths.manifest.write_text(json.dumps(document))
+    assert read_bundle(paths.folder).manifest.extras == ()
+
+
+UNFIT_NAMES = [
+    "", "x", ".hidden", "-flag", "..", "../up", "a/b", "a\\b", "C:evil", "a\0b", "a\n", "a b",
+    "ends.", "café", "CON", "nul.txt", "Com1.svg", "x" * 101,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNFIT_NAMES)
+def test_extras_with_unfit_names_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="no name for a file"):
+        write(tmp_path / "b", extras={name: b"x"})
+    assert names(tmp_path) == set()
+    paths = write(tmp_path / "b", extras={"good.txt": b"x"})
+    document = json.loads(paths.manifest.read_text())
+    document["extras"][0]["name"] = name
+    with pytest.raises(FormatError, match=r"extras\[0\]\.name"):
+        Manifest.from_json(json.dumps(document))
+
+
+@pytest.mark.parametrize("name", ["results.json", "MANIFEST.json", PROGRAM.upper()])
+def test_an_extra_takes_no_other_files_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="two files of the bundle"):
+        write(tmp_path / "b", extras={name: b"x"})
+    paths = write(tmp_path / "b", extras={"good.txt": b"x"})
+    document = json.loads(paths.manifest.read_text())
+    document["extras"][0]["name"] = name
+    with pytest.raises(FormatError, match="two of its files have one name"):
+        Manifest.from_json(json.dumps(document))
+
+
+@given(st.text(max_size=110) | st.from_regex(r"[A-Za-z0-9._-]{1,110}", fullmatch=True))
+def test_names_of_extras_are_safe(name: str) -> None:
+    if not is_extra_name(name):
+        return
+    assert Path(name).name == name
+    assert name.isascii()
+    assert name.isprintable()
+    assert not set(name) & set('/\\:*?"<>| ')
+    assert name[0] not in ".-"
+    assert name[-1] != "."
+    assert len(name) <= 100
 
 
 def test_older_bundle_is_replaced_whole(tmp_path: Path) -> None:
@@ -195,7 +261,7 @@ def test_results_are_complete_and_json(tmp_path: Path) -> None:
     assert names(tmp_path) == set()
 
 
-@pytest.mark.parametrize("name", [PROGRAM, PARAMETERS, "results.json"])
+@pytest.mark.parametrize("name", [PROGRAM, PARAMETERS, "results.json", "best_so_far.svg"])
 @pytest.mark.parametrize(
     ("damage", "complaint"),
     [
@@ -206,7 +272,7 @@ def test_results_are_complete_and_json(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_damage_is_found(tmp_path: Path, name: str, damage: Any, complaint: str) -> None:
-    folder = write(tmp_path / "b").folder
+    folder = write(tmp_path / "b", extras={"best_so_far.svg": b"<svg/>"}).folder
     damage(folder / name)
     with pytest.raises(FormatError, match=complaint) as caught:
         read_bundle(folder)
@@ -251,8 +317,16 @@ def change(document: dict[str, Any], key: str, value: object) -> None:
         ("compiled_program.name", "..", "not a plain file name"),
         ("compiled_program.name", "", "not a plain file name"),
         ("compiled_program.name", "RESULTS.json", "two of its files have one name"),
+        ("compiled_program.name", "manifest.json", "two of its files have one name"),
+        ("extras", {}, "extras is not a list"),
+        ("extras", None, "extras is not a list"),
+        ("extras", [1], r"extras\[0\] is not an object"),
+        ("extras", [{}] * 65, "more than 64"),
+        ("extras", [{"name": "a.txt", "sha256": "a" * 64}], r"extras\[0\]\.size_bytes"),
+        ("extras", [{"name": "aa", "sha256": "a" * 64, "size_bytes": 1, "url": ""}],
+         r"unknown key extras\[0\]\.url"),
     ],
-)
+)  # fmt: skip
 def test_manifest_is_checked(tmp_path: Path, key: str, value: object, complaint: str) -> None:
     paths = write(tmp_path / "b")
     document = json.loads(paths.manifest.read_text())

@@ -192,6 +192,7 @@ def bundle(folder: Path) -> Path:
         compiled_program=program().serialize(),
         tuned_parameters=(SAMPLES / "tune_params").read_bytes(),
         results=results,
+        extras={"best_so_far.svg": b"<svg/>"},
     ).folder
 
 
@@ -212,7 +213,11 @@ def test_a_bundle(droidmace: Any, tmp_path: Path, of_folder: bool) -> None:
         ("m_compiled_opencl_kernel.SMG991.exynos2100.bin", "compiled-program"),
         ("m_tuned_opencl_parameter.SMG991.exynos2100.bin", "tuned-parameters"),
     ]
-    assert "untuned=2.5, tuned=1.5" in droidmace("inspect", target)[1]
+    [extra] = record["extras"]
+    assert (extra["name"], extra["size_bytes"]) == ("best_so_far.svg", 6)
+    shown = droidmace("inspect", target)[1]
+    assert "untuned=2.5, tuned=1.5" in shown
+    assert "best_so_far.svg" in shown
 
 
 def test_a_bundle_whose_artefact_was_changed(droidmace: Any, tmp_path: Path) -> None:
