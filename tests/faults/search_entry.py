@@ -11,8 +11,10 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from droidmace.config import SearchConfig, SearchKind, load_deployment
+from droidmace.devices.adb import AdbDevice
 from droidmace.devices.lock import DeviceLock
 from droidmace.devices.probe import probe
 from droidmace.devices.select import find_device
@@ -32,35 +34,40 @@ def say(**document: object) -> None:
     sys.stdout.flush()
 
 
-def main(task: dict[str, object]) -> None:
-    deployment = load_deployment(Path(str(task["config"])))
+def prepare(device: AdbDevice, config: Path, mace_run: Path | None = None) -> SearchTarget:
+    """Bring the phone what a search needs."""
+    deployment = load_deployment(config)
     model = next(iter(deployment.models.values()))
-    device = find_device(str(task["serial"]), None)
     report = probe(device)
-    own = task.get("mace_run")
     binary = choose_binary(
         device.serial,
         report.abis,
         report.emulated_engine or None,
         deployment,
-        mace_run=Path(str(own)) if own else None,
+        mace_run=mace_run,
     )
     layout = Layout(DEFAULT_ROOT, binary.on_device or f"{DEFAULT_ROOT}/mace_run", model.name)
     base = base_invocation(layout, model)
+    samples = load_samples(deployment, model, 1)
+    files = find_model_files(deployment, model)
+    push(device, layout, binary, base, files, samples, lambda *_: None)
     session = MaceRunSession(device, layout.root)
+    return SearchTarget(device, session, layout, base, timeout_s=120.0)
+
+
+def main(task: dict[str, Any]) -> None:
+    device = find_device(task["serial"], None)
     search = SearchConfig(
-        kind=SearchKind(str(task["kind"])),
-        budget_s=task.get("budget_s"),  # type: ignore[arg-type]
-        evaluations=task.get("evaluations"),  # type: ignore[arg-type]
-        repeats=int(str(task.get("repeats", 1))),
+        kind=SearchKind(task["kind"]),
+        budget_s=task.get("budget_s"),
+        evaluations=task.get("evaluations"),
+        repeats=task.get("repeats", 1),
     )
+    own = task.get("mace_run")
     with DeviceLock(device):
-        samples = load_samples(deployment, model, 1)
-        files = find_model_files(deployment, model)
-        push(device, layout, binary, base, files, samples, lambda *_: None)
-        target = SearchTarget(device, session, layout, base, timeout_s=120.0)
-        identity = {"model": model.name, "device_name": report.device_name}
-        with Journal.open(Path(str(task["journal"])), identity) as journal:
+        target = prepare(device, Path(task["config"]), Path(own) if own else None)
+        identity = {"model": target.base.model_name, "device_name": probe(device).device_name}
+        with Journal.open(Path(task["journal"]), identity) as journal:
             say(searching=True)
             outcome = run_search_on_phone(
                 target, search, journal, lambda text, done, total: say(text=text)
