@@ -16,6 +16,10 @@ from droidmace.results import KernelWinner
 from droidmace.tuning.search import Choice, Group, GroupHistory, History, Params, Plan
 from droidmace.tuning.selection import chosen, noise_of
 
+SPREAD = 0.02
+"""How much a choice's gain differs from search to search beyond noise (standard deviation of its
+logarithm): what one search alone has seen is believed less than what many have."""
+
 
 @dataclass(frozen=True, slots=True)
 class Vote:
@@ -101,7 +105,8 @@ def _winner(group: Group, ballots: Sequence[_Ballot]) -> Choice:
         if any(choice in ballot.history.refused for ballot in ballots) or not ratios:
             continue  # what one of the phones refuses is not for their model
         samples = sum(len(ballot.history.samples.get(choice, ())) for ballot in ballots)
-        blur = statistics.fmean(ballot.noise for ballot in ballots) / math.sqrt(samples)
+        noise = statistics.fmean(ballot.noise for ballot in ballots)
+        blur = math.sqrt(noise**2 / samples + SPREAD**2 / len(ratios))
         scores[choice] = (statistics.median(ratios), blur)
     if not scores:
         safe = {
