@@ -30,10 +30,10 @@ def test_a_vote_alone_is_its_own_choice() -> None:
 
 def test_the_evidence_of_all_outweighs_the_number_of_votes() -> None:
     votes = [
-        vote(A, {A: [7.9] * 5, B: [8.0]}),
+        vote(A, {A: [7.9] * 5, B: [7.92]}),
         vote(A, {A: [9.5] * 5}),
         vote(B, {A: [9.6] * 5, B: [6.0] * 5}),
-        vote(C, {B: [6.05] * 5, C: [6.0] * 5}),
+        vote(C, {B: [6.02] * 5, C: [6.0] * 5}),
     ]
     assert B[0] is not None
     found = consensus(votes, {KEY: B[0]})
