@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 
@@ -143,7 +143,8 @@ class MaceRunResult:
 class Accuracy:
     """Top-1 over ``samples`` labelled images, as shares of 1.
 
-    ``agreement`` is the share of images on which tuned and reference give the same label.
+    ``agreement`` is the share of images on which tuned and reference give the same label,
+    ``untuned_agreement`` that of untuned and reference, ``unchanged`` that of tuned and untuned.
     """
 
     samples: int
@@ -151,6 +152,8 @@ class Accuracy:
     untuned: float | None
     tuned: float | None
     agreement: float | None
+    untuned_agreement: float | None = None
+    unchanged: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +178,51 @@ def _ratio_document(ratio: tuple[float, float, float, float]) -> dict[str, float
         "high": high if known else None,
         "confidence": confidence,
     }
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyBlock:
+    """Four fresh processes in a row: average latencies (ms) of two untuned and two tuned ones.
+
+    One variant stands outside, the other inside: ``tuned_outside`` says which. ``thrown_out`` says
+    why the block does not count, empty if it does.
+    """
+
+    untuned_ms: tuple[float, float]
+    tuned_ms: tuple[float, float]
+    tuned_outside: bool = False
+    thrown_out: str = ""
+    hottest_c: float | None = None
+    """The chip's hottest zone when the block ended, where the phone shows it."""
+    gpu_mhz: float | None = None
+
+    @property
+    def ratio(self) -> float:
+        """Tuned / untuned."""
+        return sum(self.tuned_ms) / sum(self.untuned_ms)
+
+    @property
+    def drift(self) -> float:
+        """By what share the last process was slower than the first, which is of its kind."""
+        first, last = self.tuned_ms if self.tuned_outside else self.untuned_ms
+        return last / first - 1.0
+
+    def as_thrown_out(self, reason: str) -> LatencyBlock:
+        """The same block, not to count."""
+        return replace(self, thrown_out=reason)
+
+    def as_document(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "untuned_ms": list(self.untuned_ms),
+            "tuned_ms": list(self.tuned_ms),
+            "tuned_outside": self.tuned_outside,
+            "ratio": self.ratio,
+            "drift": self.drift,
+            "thrown_out": self.thrown_out or None,
+            "hottest_c": self.hottest_c,
+            "gpu_mhz": self.gpu_mhz,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +313,8 @@ class TuneResult:
     """Everything one phone's tuning run found out about one model.
 
     ``cold`` and ``warm`` are processes without and with the compiled program, in pairs;
-    ``untuned_run_ms`` and ``tuned_run_ms`` are the averages of interleaved processes, in pairs.
+    ``untuned_run_ms`` and ``tuned_run_ms`` are the averages of the processes of the blocks that
+    count.
     """
 
     device: DeviceInfo
@@ -277,10 +326,13 @@ class TuneResult:
     untuned_run_ms: tuple[float, ...]
     tuned_run_ms: tuple[float, ...]
     latency_ratio: tuple[float, float, float, float]
-    """Tuned / untuned: median of the pairs, lower and upper end of its interval, and the
-    confidence of that: 0.95, less with fewer than six pairs."""
+    """Tuned / untuned: median of the blocks, lower and upper end of its interval (infinite with
+    fewer than six blocks), and the confidence of that."""
     startup_ratio: tuple[float, float, float, float]
-    """Warm / cold time to the first result, likewise."""
+    """Warm / cold time to the first result: median of the pairs, ends of its interval, and the
+    confidence of that: 0.95, less with fewer than six pairs."""
+    latency_blocks: tuple[LatencyBlock, ...]
+    """All of them, in order; what does not count says why."""
     accuracy: Accuracy
     programs: int
     programs_from_cache: int
@@ -342,6 +394,8 @@ class TuneResult:
                 "tuned": self.accuracy.tuned,
             },
             "agreement": self.accuracy.agreement,
+            "untuned_agreement": self.accuracy.untuned_agreement,
+            "unchanged_labels": self.accuracy.unchanged,
             "samples": self.accuracy.samples,
             "programs": self.programs,
             "programs_from_cache": self.programs_from_cache,
@@ -360,6 +414,7 @@ class TuneResult:
                 "warm": [{"init_ms": run.init_ms, "warmup_ms": run.warmup_ms} for run in self.warm],
                 "untuned_run_ms": list(self.untuned_run_ms),
                 "tuned_run_ms": list(self.tuned_run_ms),
+                "latency_blocks": [block.as_document() for block in self.latency_blocks],
             },
         }
 

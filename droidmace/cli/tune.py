@@ -12,14 +12,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from droidmace.config import Deployment, load_deployment
+from droidmace.cli.search_options import search_settings
+from droidmace.config import Deployment, SearchKind, load_deployment
+from droidmace.config.search import MAX_EVALUATIONS, MAX_REPEATS
 from droidmace.errors import EXIT_FAILED, DeviceNotFoundError, InputError
 from droidmace.report.phases import PhaseReporter
 from droidmace.report.tune_view import failure_view, result_view, summary_view
 from droidmace.results import TuneFailure, TuneResult
 from droidmace.workflows.devices import list_phones
-from droidmace.workflows.tune import TuneRequest, check_request, tune
+from droidmace.workflows.tune import tune
 from droidmace.workflows.tune_many import tune_many
+from droidmace.workflows.tune_request import TuneRequest, check_request
 
 DEFAULT_OUT = Path("out")
 DEFAULT_PROFILE = "adreno"
@@ -32,9 +35,9 @@ def register(app: typer.Typer) -> None:
 
 def tune_command(
     config: Annotated[
-        Path,
+        Path | None,
         typer.Option("--config", "-c", help="Deployment file (YAML).", show_default=False),
-    ],
+    ] = None,
     serial: Annotated[
         str | None,
         typer.Option("--serial", "-s", help="The phone to tune on; see 'droidmace devices'."),
@@ -71,6 +74,43 @@ def tune_command(
         Path | None,
         typer.Option("--mace-root", help="A MACE source or build folder to take mace_run from."),
     ] = None,
+    search: Annotated[
+        SearchKind | None,
+        typer.Option(
+            "--search",
+            help="Who looks for work-group sizes: mace, the phone's own tuner alone; fast, the "
+            "host in no more time than that; deep, the host until the budget is spent; exhaustive, "
+            "every legal size. [default: mace]",
+            show_default=False,
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option("--budget", metavar="TIME", help="Time for the search: 90s, 10m, 1h30m."),
+    ] = None,
+    evaluations: Annotated[
+        int | None,
+        typer.Option(
+            "--evaluations",
+            min=1,
+            max=MAX_EVALUATIONS,
+            help="Sizes to try at most, counted per kernel.",
+        ),
+    ] = None,
+    repeats: Annotated[
+        int | None,
+        typer.Option(
+            "--repeats",
+            min=1,
+            max=MAX_REPEATS,
+            help="Independent searches that vote on every kernel. [default: 1]",
+            show_default=False,
+        ),
+    ] = None,
+    fresh: Annotated[
+        bool,
+        typer.Option("--fresh", help="Begin anew instead of going on with a broken-off search."),
+    ] = False,
     rounds: Annotated[
         int | None, typer.Option("--rounds", min=1, help="Inferences per latency process.")
     ] = None,
@@ -107,7 +147,10 @@ def tune_command(
             "--profile and --driver are for the phones that --emulate starts",
             hint="add --emulate 1, or leave them out",
         )
+    if config is None:
+        raise InputError("say what to tune", hint="add -c FILE, a deployment file (YAML)")
     deployment = load_deployment(config)
+    settings = search_settings(deployment.search, search, budget, evaluations, repeats)
     overrides = {
         name: value
         for name, value in (
@@ -129,6 +172,8 @@ def tune_command(
             mace_run=mace_run,
             mace_root=mace_root,
             overrides=overrides,
+            search=settings,
+            fresh=fresh,
             image_limit=limit,
         )
 

@@ -7,6 +7,7 @@ Paths in a file are relative to that file.
 
 from droidmace.config.boards import Board, load_boards
 from droidmace.config.deployment import load_deployment
+from droidmace.config.gate import GateConfig
 from droidmace.config.search import SearchConfig, SearchKind, parse_duration_s
 from droidmace.config.values import (
     ABIS,
@@ -22,6 +23,7 @@ __all__ = [
     "Board",
     "DatasetConfig",
     "Deployment",
+    "GateConfig",
     "ModelConfig",
     "SearchConfig",
     "SearchKind",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from droidmace.config.gate import GateConfig
 from droidmace.config.models import read_model
 from droidmace.config.paths import beside, existing
 from droidmace.config.search import SearchConfig
@@ -59,6 +60,7 @@ def load_deployment(path: Path, *, check_files: bool = True) -> Deployment:
         dataset=section.dataset,
         tune=section.tune,
         search=section.search,
+        gate=section.gate,
     )
     root.ignore(*_IGNORED)
     root.done()
@@ -73,6 +75,7 @@ class _Section:
     dataset: DatasetConfig | None = None
     tune: TuneConfig = field(default_factory=TuneConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
     model_files: Mapping[str, tuple[Path, Path]] = field(default_factory=dict)
     model_nodes: Mapping[str, YamlNode] = field(default_factory=dict)
 
@@ -100,12 +103,14 @@ class _Section:
                 files.done()
         dataset = section.get("dataset")
         tune, search = section.get("tune"), section.get("search")
+        gate = section.get("gate")
         section.done()
         return cls(
             mace_run=mace_run,
             dataset=_dataset(dataset, path, file_at) if dataset else None,
             tune=_tune(tune) if tune else TuneConfig(),
             search=SearchConfig.read(search) if search else SearchConfig(),
+            gate=GateConfig.read(gate) if gate else GateConfig(),
             model_files=model_files,
             model_nodes=model_nodes,
         )

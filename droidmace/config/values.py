@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from droidmace.config.gate import GateConfig
 from droidmace.config.search import SearchConfig
 
 ABIS = (
@@ -93,8 +94,8 @@ class TuneConfig:
 
     rounds: int = 50
     """Inferences per latency process."""
-    blocks: int = 9
-    """Interleaved pairs of untuned and tuned processes."""
+    blocks: int = 40
+    """Blocks of four latency processes at most; a clear gain takes six."""
     startup_runs: int = 3
     """Fresh processes per start-up figure (cold and warm)."""
     timeout_s: float = 900.0
@@ -115,3 +116,4 @@ class Deployment:
     dataset: DatasetConfig | None = None
     tune: TuneConfig = TuneConfig()
     search: SearchConfig = field(default_factory=SearchConfig)
+    gate: GateConfig = field(default_factory=GateConfig)

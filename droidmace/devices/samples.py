@@ -6,10 +6,11 @@ read (and counts it), keeps a bounded number of samples, and never raises.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 MAX_SAMPLES = 100_000
 """More than a day of them."""
@@ -196,3 +197,8 @@ def _within(value: float, low: float, high: float) -> float | None:
 def _celsius(value: float) -> float | None:
     """Sensors that are off report things like -273 or 2147483."""
     return value if _MIN_PLAUSIBLE_C < value < _MAX_PLAUSIBLE_C else None
+
+
+def samples_text(samples: Iterable[ThermalSample]) -> str:
+    """Samples as JSON lines, for a file on the host."""
+    return "".join(json.dumps(asdict(one)) + "\n" for one in samples)

@@ -1,4 +1,4 @@
-"""Ratios of paired samples, with a confidence interval.
+"""Ratios of paired samples, and shares of counted ones, with confidence intervals.
 
 Phones drift: they warm up, and other work comes and goes. So two variants are measured in
 interleaved pairs, and what is judged is the ratio within each pair, not two separate means.
@@ -59,3 +59,43 @@ def _coverage(pairs: int, rank: int) -> float:
     """Chance that the true median lies between the rank-th smallest and the rank-th largest."""
     outside = 2 * sum(math.comb(pairs, index) for index in range(rank))
     return 1.0 - math.ldexp(outside, -pairs)
+
+
+def share_at_most(share: float, samples: int, confidence: float = CONFIDENCE) -> float:
+    """The largest true share that a share of 1 seen in so many samples does not refute.
+
+    The upper end of Clopper and Pearson's exact one-sided interval (Biometrika 26, 1934): with it,
+    so few hits or fewer come up with chance ``1 - confidence``. Found by halving.
+    """
+    if samples < 1 or not 0 <= share <= 1:
+        raise ValueError(f"a share of {share} in {samples} samples")
+    hits = round(share * samples)
+    if hits == samples:
+        return 1.0
+    low, high = share, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        if _chance_of_at_most(hits, samples, middle) > 1.0 - confidence:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _chance_of_at_most(hits: int, samples: int, share: float) -> float:
+    """Of a binomial distribution; the misses are summed, which are few."""
+    if share >= 1.0:
+        return 0.0
+    misses_log = math.log1p(-share)
+    hits_log = math.log(share) if share > 0 else -math.inf
+    chance_of_fewer_misses = math.fsum(
+        math.exp(
+            math.lgamma(samples + 1)
+            - math.lgamma(misses + 1)
+            - math.lgamma(samples - misses + 1)
+            + misses * misses_log
+            + (samples - misses) * hits_log
+        )
+        for misses in range(samples - hits)
+    )
+    return max(0.0, 1.0 - chance_of_fewer_misses)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from droidmace.results import Verdict
-from droidmace.tuning.statistics import PairedRatio
+from droidmace.tuning.sequential import Finding, finding
+from droidmace.tuning.statistics import PairedRatio, share_at_most
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,13 +17,10 @@ class Thresholds:
     ``min_startup_gain``: a compiled program exists to shorten the first start, which it does by
     a factor; less than a tenth means that it was hardly used. ``min_latency_gain``: MACE documents
     1-10 % from tuning; a hundredth is the smallest gain that it speaks of. ``min_agreement``: share
-    of samples that must keep their label; work-group sizes only reorder sums, so nearly all must.
+    of labels that must stay; work-group sizes only reorder sums, so nearly all must.
     ``min_similarity``: cosine between tuned and untuned outputs, for the same reason.
-    ``min_latency_pairs``: that all of n pairs show a gain where there is none happens by chance
-    once in 2^n; 5 are the fewest that bring it below 5 %.
     """
 
-    min_latency_pairs: int = 5
     min_startup_gain: float = 0.10
     min_latency_gain: float = 0.01
     min_agreement: float = 0.99
@@ -29,22 +28,37 @@ class Thresholds:
 
 
 @dataclass(frozen=True, slots=True)
+class Labels:
+    """How often runs over the same ``samples`` gave the same label, as shares of 1.
+
+    The reference has no shares where there is none.
+    """
+
+    samples: int
+    unchanged: float
+    """Tuned and untuned."""
+    tuned_reference: float | None = None
+    untuned_reference: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """What was found out about one tuned model on one phone.
 
     Ratios are tuned / untuned and warm / cold. ``program_survives``: a fresh process loaded the
-    compiled program and took every OpenCL program from it. ``agreement``: share of samples with the
-    same label as the reference (or as the untuned run, without one); None without labelled images.
-    ``similarity``: the smallest cosine between a tuned and an untuned output.
+    compiled program and took every OpenCL program from it. ``labels``: None without labelled
+    images. ``similarity``: the smallest cosine between a tuned and an untuned output.
     """
 
     program_survives: bool
     startup: PairedRatio
     latency: PairedRatio
-    agreement: float | None
+    labels: Labels | None
     finite: bool
     similarity: float = 1.0
     why_program_fails: str = ""
+    programs_from_cache: int = 0
+    programs_from_source: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +71,8 @@ class Judgement:
 
 def judge(evidence: Evidence, thresholds: Thresholds = Thresholds()) -> Judgement:
     """Decide. Wrong answers outweigh any speed; a gain counts only if its whole interval does."""
-    if not evidence.finite:
-        return Judgement(Verdict.REJECT, ("the tuned outputs hold NaN or infinite values",))
-    if evidence.agreement is not None and evidence.agreement < thresholds.min_agreement:
-        return Judgement(
-            Verdict.REJECT,
-            (
-                f"only {evidence.agreement:.2%} of the samples keep their label "
-                f"(at least {thresholds.min_agreement:.2%} must)",
-            ),
-        )
-    if evidence.similarity < thresholds.min_similarity:
-        return Judgement(
-            Verdict.REJECT,
-            (
-                f"tuned outputs differ from untuned ones: cosine {evidence.similarity:.6f} "
-                f"(at least {thresholds.min_similarity:g})",
-            ),
-        )
+    if wrong := _wrong_answers(evidence, thresholds):
+        return Judgement(Verdict.REJECT, (wrong,))
     reasons: list[str] = []
     program = _program_is_worth_it(evidence, thresholds, reasons)
     parameters = _parameters_are_worth_it(evidence, thresholds, reasons)
@@ -85,6 +83,39 @@ def judge(evidence: Evidence, thresholds: Thresholds = Thresholds()) -> Judgemen
         (False, False): Verdict.NOTHING,
     }[program, parameters]
     return Judgement(verdict, tuple(reasons))
+
+
+def _wrong_answers(evidence: Evidence, limits: Thresholds) -> str:
+    """Why the answers count as wrong; empty if they do not."""
+    if not evidence.finite:
+        return "the tuned outputs hold NaN or infinite values"
+    if evidence.similarity < limits.min_similarity:
+        return (
+            f"tuned outputs differ from untuned ones: cosine {evidence.similarity:.6f} "
+            f"(at least {limits.min_similarity:g})"
+        )
+    labels = evidence.labels
+    if labels is None:
+        return ""
+
+    def too_few(share: float | None) -> bool:
+        # A few samples prove little: one odd label of 20 may be a draw between two classes.
+        return share is not None and share_at_most(share, labels.samples) < limits.min_agreement
+
+    if too_few(labels.unchanged):
+        return (
+            f"tuning changes labels: {labels.unchanged:.2%} of {labels.samples} samples keep "
+            f"theirs (at least {limits.min_agreement:.2%} must)"
+        )
+    if too_few(labels.tuned_reference):
+        text = (
+            f"only {labels.tuned_reference:.2%} of {labels.samples} labels are the reference's "
+            f"(at least {limits.min_agreement:.2%} must be)"
+        )
+        if too_few(labels.untuned_reference):
+            text += "; untuned it is as wrong, so look at the model or its inputs, not at tuning"
+        return text
+    return ""
 
 
 def _program_is_worth_it(evidence: Evidence, limits: Thresholds, reasons: list[str]) -> bool:
@@ -100,27 +131,27 @@ def _program_is_worth_it(evidence: Evidence, limits: Thresholds, reasons: list[s
     word = "shortens" if worth else "does not shorten"
     reasons.append(
         f"the compiled program {word} the time to the first result by "
-        f"{limits.min_startup_gain:.0%} or more (warm/cold {_interval(startup)})"
+        f"{limits.min_startup_gain:.0%} or more (warm/cold {_interval(startup)}); a fresh process "
+        f"took {evidence.programs_from_cache} programs from it and built "
+        f"{evidence.programs_from_source}"
     )
     return worth
 
 
 def _parameters_are_worth_it(evidence: Evidence, limits: Thresholds, reasons: list[str]) -> bool:
-    latency = evidence.latency
-    enough = latency.pairs >= limits.min_latency_pairs
-    worth = enough and latency.high <= 1.0 - limits.min_latency_gain
-    word = "bring" if worth else "bring no proven"
+    found = finding(evidence.latency, limits.min_latency_gain)
+    worth = found is Finding.GAIN
+    word = {Finding.GAIN: "bring", Finding.NO_GAIN: "bring no", Finding.OPEN: "bring no proven"}
     reasons.append(
-        f"the tuned parameters {word} gain of {limits.min_latency_gain:.0%} or more "
-        f"(tuned/untuned {_interval(latency)}"
-        + (")" if enough else f"; fewer than {limits.min_latency_pairs} pairs prove none)")
+        f"the tuned parameters {word[found]} gain of {limits.min_latency_gain:.0%} or more "
+        f"(tuned/untuned {_interval(evidence.latency)})"
     )
     return worth
 
 
 def _interval(ratio: PairedRatio) -> str:
-    if ratio.pairs == 1:
-        return f"{ratio.median:.3f}, one pair"
+    if math.isinf(ratio.high):
+        return f"{ratio.median:.3f}, too few samples for an interval: {ratio.pairs}"
     return (
         f"{ratio.median:.3f}, {ratio.confidence:.0%} interval {ratio.low:.3f} to {ratio.high:.3f}"
     )

@@ -86,16 +86,21 @@ def compare_answers(
     accuracy = compare(
         samples.labels, reference=reference, untuned=untuned[name], tuned=tuned_outputs[name]
     )
-    if reference is None:
-        # The next best thing to agree with.
-        same = agreement(top1_labels(untuned[name]), top1_labels(tuned_outputs[name]))
-        accuracy = replace(accuracy, agreement=same)
+    labels = top1_labels(untuned[name])
+    accuracy = replace(
+        accuracy,
+        unchanged=agreement(labels, top1_labels(tuned_outputs[name])),
+        untuned_agreement=(
+            None if reference is None else agreement(top1_labels(reference), labels)
+        ),
+    )
     against = "the untuned run" if reference is None else "onnxruntime"
+    agree = accuracy.unchanged if reference is None else accuracy.agreement
     return Answers(
         accuracy=accuracy,
         finite=finite,
         similarity=similarity,
-        summary=f"Top-1 {accuracy.tuned:.2%} on {count} images, {accuracy.agreement:.2%} of the "
+        summary=f"Top-1 {accuracy.tuned:.2%} on {count} images, {agree:.2%} of the "
         f"labels as {against}",
         warnings=tuple(warnings),
     )

@@ -294,22 +294,14 @@ class Measurer:
                     cold.append(self._times(self._cold()))
         return cold, warm
 
-    def latency_pairs(self, progress: Progress) -> tuple[list[float], list[float]]:
-        """Average latencies (ms) of untuned and tuned processes, in pairs."""
-        untuned: list[float] = []
-        tuned: list[float] = []
-        total = 2 * self.settings.blocks
-        for pair in range(self.settings.blocks):
-            for is_tuned in _alternating(pair):
-                kind = "tuned" if is_tuned else "untuned"
-                progress(f"{kind} block {pair + 1}", len(untuned) + len(tuned), total)
-                times = self._times(self._shipped(rounds=self.settings.rounds, tuned=is_tuned))
-                if times.run_avg_ms is None or times.run_avg_ms <= 0:
-                    raise MaceRunOutputError(
-                        "mace_run printed no average latency", where=self._device.serial
-                    )
-                (tuned if is_tuned else untuned).append(times.run_avg_ms)
-        return untuned, tuned
+    def latency_ms(self, is_tuned: bool) -> float:
+        """Average latency of a fresh process."""
+        times = self._times(self._shipped(rounds=self.settings.rounds, tuned=is_tuned))
+        if times.run_avg_ms is None or times.run_avg_ms <= 0:
+            raise MaceRunOutputError(
+                "mace_run printed no average latency", where=self._device.serial
+            )
+        return times.run_avg_ms
 
     def run_batch(self, input_dir: str, suffixes: Sequence[str], *, tuned: bool) -> None:
         """Run a process over a folder of samples; its outputs land in ``layout.batch_output``."""
@@ -336,6 +328,17 @@ class Measurer:
         self._device.remove(storage)
         make_folders(self._device, storage)
         return storage
+
+
+def programs_text(result: MaceRunResult | None) -> str:
+    """Where a process took its OpenCL programs from; empty without one."""
+    if result is None:
+        return ""
+    sources = result.programs
+    return (
+        f"{len(sources.source)} programs from source, "
+        f"{len(sources.cache)} from the compiled program"
+    )
 
 
 def make_folders(device: Device, *paths: str) -> None:

@@ -9,73 +9,45 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import posixpath
 import tempfile
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from droidmace.bundle.manifest import DeviceRecord, FileRecord
-from droidmace.bundle.writer import Provenance, check_place, name_part, write_bundle
-from droidmace.config import Deployment, ModelConfig, TuneConfig
+from droidmace.bundle.manifest import FileRecord
+from droidmace.bundle.writer import check_place, name_part
+from droidmace.config import SearchKind
 from droidmace.devices import preflight
 from droidmace.devices.adb import AdbDevice
-from droidmace.devices.base import Device
-from droidmace.devices.filesync import remote_hashes
+from droidmace.devices.governors import pinned_governors
 from droidmace.devices.lock import DeviceLock
+from droidmace.devices.monitor import Monitor
 from droidmace.devices.probe import ProbeReport, probe
 from droidmace.devices.select import find_device
-from droidmace.errors import ConfigError, DroidmaceError, PreflightError
+from droidmace.errors import PreflightError
 from droidmace.macerun.invocation import Invocation
 from droidmace.macerun.session import DEFAULT_ROOT, MaceRunSession
-from droidmace.results import MaceRunResult, PhaseNote, TuneResult
-from droidmace.tuning.statistics import PairedRatio, paired_ratio
-from droidmace.tuning.verdict import Evidence, judge
-from droidmace.workflows.answers import Answers, compare_answers
+from droidmace.results import TuneResult
+from droidmace.tuning.journal import Journal
+from droidmace.tuning.statistics import PairedRatio
 from droidmace.workflows.artefacts import Artefacts, pull_artefacts
 from droidmace.workflows.binaries import Binary, choose_binary
+from droidmace.workflows.build import build_program
 from droidmace.workflows.measure import (
     Layout,
-    Load,
     Measurer,
     base_invocation,
     batch_invocation,
+    programs_text,
 )
-from droidmace.workflows.models import ModelFiles, find_model_files
-from droidmace.workflows.samples import Samples, load_samples
+from droidmace.workflows.models import ModelFiles
+from droidmace.workflows.phase import NoteCallback, Phase
+from droidmace.workflows.prove import Subject, prove
+from droidmace.workflows.samples import Samples
+from droidmace.workflows.search import SearchOutcome, SearchTarget, run_search_on_phone
 from droidmace.workflows.staging import push
-
-NoteCallback = Callable[[PhaseNote], None]
-
-
-@dataclass(frozen=True, slots=True)
-class TuneRequest:
-    """What to do: which model, on which phone, and where the bundle goes.
-
-    Holds plain values only: it travels to a process of its own when several phones are tuned.
-    ``overrides`` are ``TuneConfig`` fields given on the command line.
-    """
-
-    serial: str
-    deployment: Deployment
-    model_name: str
-    out_dir: Path
-    adb_port: int | None = None
-    mace_run: Path | None = None
-    mace_root: Path | None = None
-    overrides: Mapping[str, int] = field(default_factory=dict)
-    image_limit: int | None = None
-
-    @property
-    def model(self) -> ModelConfig:
-        """The model to tune."""
-        return self.deployment.models[self.model_name]
-
-    @property
-    def settings(self) -> TuneConfig:
-        """How much to measure: the file's figures, then the command line's."""
-        return dataclasses.replace(self.deployment.tune, **self.overrides)
+from droidmace.workflows.tune_request import TuneRequest, check_request
+from droidmace.workflows.tuned_bundle import binary_record, bundle_extras, write_tuned_bundle
 
 
 def tune(request: TuneRequest, on_note: NoteCallback) -> TuneResult:
@@ -84,48 +56,6 @@ def tune(request: TuneRequest, on_note: NoteCallback) -> TuneResult:
     Raises ``DroidmaceError``s whose message says in which phase it happened.
     """
     return _Story(request, on_note).tell()
-
-
-def check_request(request: TuneRequest) -> tuple[ModelFiles, Samples]:
-    """Refuse what no phone is needed to refuse; return what will travel.
-
-    Raises ``ConfigError`` and ``FormatError``.
-    """
-    if "gpu" not in request.model.runtime:
-        raise ConfigError(
-            f"models.{request.model_name}.runtime is {request.model.runtime}: there are no "
-            "OpenCL kernels to tune",
-            where=str(request.deployment.path),
-            hint="set runtime to gpu, or cpu+gpu, and convert the model again",
-        )
-    return (
-        find_model_files(request.deployment, request.model),
-        load_samples(request.deployment, request.model, request.image_limit),
-    )
-
-
-class _Phase:
-    """One phase: says that it began, moves on, and ended; names itself in what goes wrong."""
-
-    def __init__(self, serial: str, name: str, on_note: NoteCallback) -> None:
-        self._serial = serial
-        self._name = name
-        self._on_note = on_note
-        self.summary = ""
-
-    def __enter__(self) -> _Phase:
-        self._on_note(PhaseNote(self._serial, self._name))
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None:
-            self._on_note(PhaseNote(self._serial, self._name, self.summary, finished=True))
-        elif isinstance(error, DroidmaceError):
-            error.phase = self._name
-
-    def progress(self, text: str, done: int, total: int) -> None:
-        """Move on."""
-        self._on_note(PhaseNote(self._serial, self._name, text, done, total))
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +71,16 @@ class _Plan:
     base: Invocation
     bundle: Path
 
+    @property
+    def binary_record(self) -> FileRecord:
+        """The program that runs, wherever it came from; only once it is on the phone."""
+        return binary_record(self.device, self.binary, self.layout.binary)
+
+    @property
+    def journal(self) -> Path:
+        """Where the search's measurements are kept until they are part of the bundle."""
+        return self.bundle.with_name(f"{self.bundle.name}.search.jsonl")
+
 
 class _Story:
     """The state of one run; the methods are its phases, in order."""
@@ -151,8 +91,8 @@ class _Story:
         self._began_s = time.monotonic()
         self._warnings: list[str] = []
 
-    def _phase(self, name: str) -> _Phase:
-        return _Phase(self._request.serial, name, self._on_note)
+    def _phase(self, name: str) -> Phase:
+        return Phase(self._request.serial, name, self._on_note)
 
     def tell(self) -> TuneResult:
         with self._phase("probe") as phase:
@@ -247,46 +187,19 @@ class _Story:
             )
         with self._phase("baseline") as phase:
             baseline = measurer.baseline()
-            phase.summary = _programs(baseline)
-        with self._phase("tune") as phase:
-            tuning = measurer.tune(phase.progress)
-            phase.summary = f"{len(tuning.tuned)} kernels in {tuning.wall_s:.1f} s"
-        # A folder of its own for what comes in: nothing is kept of a run that fails.
-        with (
-            self._phase("pull") as phase,
-            tempfile.TemporaryDirectory(prefix="droidmace-") as folder,
-        ):
-            artefacts = pull_artefacts(device, layout, Path(folder))
-            phase.summary = (
-                f"{len(artefacts.program.programs)} programs, "
-                f"{len(artefacts.parameters.entries)} tuned entries"
+            phase.summary = programs_text(baseline)
+        with contextlib.ExitStack() as stack:
+            if request.pin_governors:
+                stack.enter_context(pinned_governors(device))
+            monitor = stack.enter_context(Monitor(device))
+            found = self._search(plan, session)
+            artefacts = self._artefacts(plan, session, found)
+            lock.check()
+            subject = Subject(
+                device, layout, request.model, plan.samples, artefacts, found.readable
             )
+            proof = prove(subject, measurer, monitor, request.deployment.gate, self._phase)
         lock.check()
-        with self._phase("proof") as phase:
-            artefacts.put_back(device, layout)
-            load = measurer.load_fresh()
-            measurer.program_usable = load.survives
-            proved = measurer.prove_parameters(load, tuning.tuned)
-            phase.summary = f"{load.why_not or _programs(load.result)}, {proved} kernels tuned"
-        with self._phase("startup") as phase:
-            cold, warm = measurer.startup_pairs(phase.progress)
-            startup = paired_ratio(
-                [run.first_result_ms for run in cold], [run.first_result_ms for run in warm]
-            )
-            phase.summary = f"warm/cold x {startup.median:.3f}"
-        with self._phase("latency") as phase:
-            untuned_ms, tuned_ms = measurer.latency_pairs(phase.progress)
-            latency = paired_ratio(untuned_ms, tuned_ms)
-            phase.summary = f"tuned/untuned x {latency.median:.3f}"
-        with self._phase("accuracy") as phase:
-            answers = compare_answers(
-                device, measurer, layout, request.model, plan.samples, phase.progress
-            )
-            phase.summary = answers.summary
-            if measurer.program_usable:
-                artefacts.check_unchanged(device, layout)
-        lock.check()
-        judgement = judge(_evidence(load, startup, latency, answers))
         result = TuneResult(
             device=dataclasses.replace(
                 plan.report.info(),
@@ -294,92 +207,125 @@ class _Story:
                 gpu=artefacts.program.device_name or plan.report.gpu,
             ),
             model=request.model_name,
-            verdict=judgement.verdict,
-            reasons=judgement.reasons,
-            cold=tuple(cold),
-            warm=tuple(warm),
-            untuned_run_ms=tuple(untuned_ms),
-            tuned_run_ms=tuple(tuned_ms),
-            latency_ratio=_as_tuple(latency),
-            startup_ratio=_as_tuple(startup),
-            accuracy=answers.accuracy,
+            verdict=proof.judgement.verdict,
+            reasons=proof.judgement.reasons,
+            cold=proof.cold,
+            warm=proof.warm,
+            untuned_run_ms=proof.latency.samples_ms(tuned=False),
+            tuned_run_ms=proof.latency.samples_ms(tuned=True),
+            latency_ratio=_as_tuple(proof.latency.ratio),
+            startup_ratio=_as_tuple(proof.evidence.startup),
+            latency_blocks=proof.latency.blocks,
+            accuracy=proof.answers.accuracy,
             programs=len(artefacts.program.programs),
-            programs_from_cache=len(load.result.programs.cache) if load.result else 0,
+            programs_from_cache=proof.evidence.programs_from_cache,
             tuned_entries=len(artefacts.parameters.entries),
-            kernels_proved=proved,
-            tuning_s=tuning.wall_s,
+            kernels_proved=proof.kernels_proved,
+            tuning_s=found.tuning_s,
             wall_s=time.monotonic() - self._began_s,
             pushed_bytes=pushed.bytes,
             pushed_model_bytes=pushed.model_bytes,
-            mace_version=tuning.mace_version,
+            mace_version=found.mace_version or baseline.mace_version,
             platform_info=artefacts.program.platform_info,
             rounds=request.settings.rounds,
-            warnings=(*self._warnings, *answers.warnings),
+            warnings=(
+                *self._warnings,
+                *found.notes,
+                *proof.latency.notes,
+                *proof.answers.warnings,
+            ),
+            search=found.summary,
         )
         with self._phase("bundle") as phase:
-            result = self._write(result, plan, artefacts)
+            result = dataclasses.replace(result, bundle=str(plan.bundle))
+            picture = None
+            if result.search is not None and request.draw is not None:
+                picture = request.draw(result.search, result.model)
+            write_tuned_bundle(
+                plan.bundle,
+                result,
+                artefacts,
+                plan.model_files,
+                plan.binary_record,
+                bundle_extras(plan.journal, monitor.log, picture),
+            )
+            # A search that is over is not gone on with: its journal is the bundle's now.
+            plan.journal.unlink()
             phase.summary = str(result.bundle)
         return result
 
-    def _write(self, result: TuneResult, plan: _Plan, artefacts: Artefacts) -> TuneResult:
-        """Write the bundle.
+    def _artefacts(self, plan: _Plan, session: MaceRunSession, found: SearchOutcome) -> Artefacts:
+        """The program for what was found, and the parameters, as they come off the phone."""
+        if found.summary is not None or not found.mace_version:
+            # The phone's tuner leaves a program behind only where it ran to its end just now.
+            with self._phase("build") as phase:
+                build_program(
+                    plan.device,
+                    session,
+                    plan.layout,
+                    plan.base,
+                    found.entries,
+                    timeout_s=self._request.settings.timeout_s,
+                )
+                phase.summary = f"a program for {len(found.entries)} tuned entries"
+        # A folder of its own for what comes in: nothing is kept of a run that fails.
+        with (
+            self._phase("pull") as phase,
+            tempfile.TemporaryDirectory(prefix="droidmace-") as folder,
+        ):
+            artefacts = pull_artefacts(plan.device, plan.layout, Path(folder))
+            phase.summary = (
+                f"{len(artefacts.program.programs)} programs, "
+                f"{len(artefacts.parameters.entries)} tuned entries"
+            )
+        return artefacts
 
-        Both artefacts are always kept; the verdict says which of them are worth shipping.
-        """
-        result = dataclasses.replace(result, bundle=str(plan.bundle))
-        write_bundle(
-            plan.bundle,
-            provenance=Provenance(
-                model_name=result.model,
-                model_graph=FileRecord.of(plan.model_files.graph),
-                model_data=FileRecord.of(plan.model_files.data),
-                binary=_binary_record(plan.device, plan.binary, plan.layout.binary),
-                mace_version=result.mace_version,
-                device=DeviceRecord.of(result.device, platform_info=result.platform_info),
-            ),
-            compiled_program=artefacts.program_bytes,
-            tuned_parameters=artefacts.parameters_bytes,
-            results=result.as_document(),
+    def _search(self, plan: _Plan, session: MaceRunSession) -> SearchOutcome:
+        """Find parameters, from where an earlier run was broken off; the journal says where."""
+        request, path = self._request, plan.journal
+        settings = request.search_settings
+        if request.fresh:
+            path.unlink(missing_ok=True)
+        target = SearchTarget(
+            plan.device, session, plan.layout, plan.base, request.settings.timeout_s
         )
-        return result
+        name = "tune" if settings.kind is SearchKind.MACE else "search"
+        with self._phase(name) as phase, Journal.open(path, _identity(plan)) as journal:
+            found = run_search_on_phone(target, settings, journal, phase.progress)
+            phase.summary = _search_text(found)
+        return found
 
 
-def _binary_record(device: Device, binary: Binary, path: str) -> FileRecord:
-    """Identify the program that ran, wherever it came from."""
-    if binary.local is not None:
-        return FileRecord.of(binary.local)
-    found = device.stat(path)
-    sha256 = remote_hashes(device, [path]).get(path)
-    if found is None or sha256 is None:
-        raise PreflightError(
-            f"its mace_run {path} cannot be read",
-            serial=device.serial,
-            hint="give another with --mace-run",
-        )
-    return FileRecord(posixpath.basename(path), sha256, found.size_bytes)
+def _identity(plan: _Plan) -> dict[str, str]:
+    """What measurements belong to: another model, program, phone or driver makes them void."""
+    properties = plan.report.properties
+    return {
+        "model_graph": FileRecord.of(plan.model_files.graph).sha256,
+        "model_data": FileRecord.of(plan.model_files.data).sha256,
+        "mace_run": plan.binary_record.sha256,
+        "serial": plan.report.serial,
+        "device_name": plan.report.device_name,
+        "soc": plan.report.soc,
+        "abi": plan.binary.abi,
+        "gpu": plan.report.gpu,
+        "driver": plan.report.gl_version,
+        # An update of the phone brings another driver, whatever that calls itself.
+        "build": properties.get("ro.build.fingerprint", ""),
+        "limit_opencl_kernel_time": str(plan.base.limit_opencl_kernel_time),
+        "opencl_queue_window_size": str(plan.base.opencl_queue_window_size),
+    }
 
 
-def _programs(result: MaceRunResult | None) -> str:
-    if result is None:
-        return ""
-    sources = result.programs
+def _search_text(found: SearchOutcome) -> str:
+    summary = found.summary
+    if summary is None:
+        return f"{len(found.readable)} kernels in {found.tuning_s:.1f} s"
+    change = summary.best_ms / summary.untuned_ms - 1 if summary.untuned_ms else 0.0
     return (
-        f"{len(sources.source)} programs from source, "
-        f"{len(sources.cache)} from the compiled program"
+        f"{summary.evaluations} evaluations, {summary.best_ms:.3g} ms of kernels "
+        f"(untuned {summary.untuned_ms:.3g}, {change:+.1%}) in {summary.wall_s:.0f} s"
     )
 
 
 def _as_tuple(ratio: PairedRatio) -> tuple[float, float, float, float]:
     return ratio.median, ratio.low, ratio.high, ratio.confidence
-
-
-def _evidence(load: Load, startup: PairedRatio, latency: PairedRatio, answers: Answers) -> Evidence:
-    return Evidence(
-        program_survives=load.survives,
-        startup=startup,
-        latency=latency,
-        agreement=answers.accuracy.agreement,
-        finite=answers.finite,
-        similarity=answers.similarity,
-        why_program_fails=load.why_not,
-    )

@@ -18,7 +18,8 @@ from multiprocessing.process import BaseProcess
 
 from droidmace.errors import DroidmaceError
 from droidmace.results import PhaseNote, TuneFailure, TuneResult
-from droidmace.workflows.tune import TuneRequest, tune
+from droidmace.workflows.tune import tune
+from droidmace.workflows.tune_request import TuneRequest
 
 CLEAN_UP_S = 30.0
 """How long interrupted phones get to stop what runs on them."""

@@ -1,0 +1,76 @@
+"""The bundle of a tuning run: both artefacts, their origin, and what the verdict rests on."""
+
+from __future__ import annotations
+
+import gzip
+import posixpath
+from collections.abc import Mapping
+from pathlib import Path
+
+from droidmace.bundle.manifest import DeviceRecord, FileRecord
+from droidmace.bundle.writer import Provenance, write_bundle
+from droidmace.devices.base import Device
+from droidmace.devices.filesync import remote_hashes
+from droidmace.devices.samples import MonitorLog, samples_text
+from droidmace.errors import PreflightError
+from droidmace.results import TuneResult
+from droidmace.workflows.artefacts import Artefacts
+from droidmace.workflows.binaries import Binary
+from droidmace.workflows.models import ModelFiles
+
+JOURNAL_NAME = "search_journal.jsonl.gz"
+SAMPLES_NAME = "monitor.jsonl"
+PICTURE_NAME = "best_so_far.svg"
+
+
+def write_tuned_bundle(
+    folder: Path,
+    result: TuneResult,
+    artefacts: Artefacts,
+    model_files: ModelFiles,
+    binary: FileRecord,
+    extras: Mapping[str, bytes],
+) -> None:
+    """Write the bundle.
+
+    Both artefacts are always kept; the verdict says which of them are worth shipping.
+    """
+    write_bundle(
+        folder,
+        provenance=Provenance(
+            model_name=result.model,
+            model_graph=FileRecord.of(model_files.graph),
+            model_data=FileRecord.of(model_files.data),
+            binary=binary,
+            mace_version=result.mace_version,
+            device=DeviceRecord.of(result.device, platform_info=result.platform_info),
+        ),
+        compiled_program=artefacts.program_bytes,
+        tuned_parameters=artefacts.parameters_bytes,
+        results=result.as_document(),
+    )
+
+
+def bundle_extras(journal: Path, watched: MonitorLog, picture: str | None) -> dict[str, bytes]:
+    """What the figures rest on: the journal, the samples of the monitor, and a picture."""
+    extras = {JOURNAL_NAME: gzip.compress(journal.read_bytes(), mtime=0)}
+    if watched.samples:
+        extras[SAMPLES_NAME] = samples_text(watched.samples).encode()
+    if picture is not None:
+        extras[PICTURE_NAME] = picture.encode()
+    return extras
+
+
+def binary_record(device: Device, binary: Binary, path: str) -> FileRecord:
+    """Identify the program that ran, wherever it came from."""
+    if binary.local is not None:
+        return FileRecord.of(binary.local)
+    found = device.stat(path)
+    sha256 = remote_hashes(device, [path]).get(path)
+    if found is None or sha256 is None:
+        raise PreflightError(
+            f"its mace_run {path} cannot be read",
+            serial=device.serial,
+            hint="give another with --mace-run",
+        )
+    return FileRecord(posixpath.basename(path), sha256, found.size_bytes)
