@@ -76,11 +76,13 @@ find_way() {
   if [ -w "$1" ]; then way=direct; return; fi
   if [ -n "$way" ] && [ "$way" != direct ]; then return; fi
   way=none
-  if command -v su >/dev/null 2>&1; then
+  # By its path: a toybox that has a su of its own would have timeout run that.
+  su=$(command -v su 2>/dev/null)
+  if [ -n "$su" ]; then
     # It may ask the phone's owner, and nobody may be there.
-    if [ "$(limited su -c 'id -u' 2>/dev/null </dev/null)" = 0 ]; then
+    if [ "$(limited "$su" -c 'id -u' 2>/dev/null </dev/null)" = 0 ]; then
       way='su -c'
-    elif [ "$(limited su 0 id -u 2>/dev/null </dev/null)" = 0 ]; then
+    elif [ "$(limited "$su" 0 id -u 2>/dev/null </dev/null)" = 0 ]; then
       way='su 0'
     fi
   fi
@@ -91,8 +93,8 @@ put() {
   find_way "$1"
   case $way in
     direct) { echo "$2" >"$1"; } 2>/dev/null ;;
-    'su -c') limited su -c "echo '$2' >'$1'" </dev/null >/dev/null 2>&1 ;;
-    'su 0') limited su 0 sh -c "echo '$2' >'$1'" </dev/null >/dev/null 2>&1 ;;
+    'su -c') limited "$su" -c "echo '$2' >'$1'" </dev/null >/dev/null 2>&1 ;;
+    'su 0') limited "$su" 0 sh -c "echo '$2' >'$1'" </dev/null >/dev/null 2>&1 ;;
   esac
   value "$1"
   [ "$value" = "$2" ]
@@ -172,6 +174,7 @@ recover() {
 # watch PID START: when that hold is gone without having put the old values back, do it.
 watch() {
   trap '' HUP INT TERM
+  true >"$state.watched"
   life=$seconds
   while busy "$1" "$2"; do
     # It has a limit of its own; one that is past it hangs.
@@ -209,6 +212,9 @@ plan() {
 }
 
 hold() {
+  # Until the old values are back, a signal is a wish.
+  ended=
+  trap 'ended=yes' TERM INT HUP
   if ! recover; then
     say "kept - - another hold is under way, or could not be undone"
     say ready
@@ -241,11 +247,22 @@ hold() {
     return
   fi
   # From the next line on there is something to undo, and from the one after it someone to do it.
-  ended=
-  trap 'ended=yes' TERM INT HUP
+  rm -f "$state.watched"
   mv "$state.new" "$state"
   script=$script $detached sh -c 'eval "$script"' governor.sh watch "$state" "$seconds" $$ "$mine_born" \
     </dev/null >/dev/null 2>&1 3>&- &
+  # Until it is there, a hold that is killed would leave the values to the next one.
+  tries=0
+  while [ ! -e "$state.watched" ] && [ "$tries" -lt 100 ]; do
+    sleep 0.02 </dev/null
+    tries=$((tries + 1))
+  done
+  if [ ! -e "$state.watched" ]; then
+    say "kept - - no watchdog could be started"
+    say ready
+    return
+  fi
+  rm -f "$state.watched"
   for path in $wanted; do
     value "$path"
     old=$value

@@ -289,7 +289,7 @@ class _Section:
         return value
 
     def has(self, key: str) -> bool:
-        return self._data.get(key) is not None
+        return self._get(key) is not None
 
     def keys(self, expected: str, pattern: re.Pattern[str]) -> list[str]:
         """Its keys, each of which must be of this form."""

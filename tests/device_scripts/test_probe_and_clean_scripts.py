@@ -27,7 +27,8 @@ def test_parses_in(shell, script):
 
 
 def test_there_are_scripts():
-    assert {path.name for path in SCRIPTS} >= {"probe.sh", "run.sh", "clean.sh"}
+    names = {"probe", "run", "clean", "monitor", "cooldown", "governor"}
+    assert {path.stem for path in SCRIPTS} >= names
 
 
 def test_probe_reads_a_phone(shell_device, toybox_path, tmp_path, monkeypatch):
@@ -81,6 +82,25 @@ def test_clean_respects_the_lock_unless_forced(shell_device, scripts, tmp_path):
     assert (tmp_path / "mace_run").is_dir()
     assert _clean(shell_device, scripts, "-f", str(tmp_path)).exit_code == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_clean_puts_pinned_governors_back(shell_device, scripts, fake_sys, tmp_path):
+    policy = fake_sys.policy(0, "performance")
+    state = tmp_path / "mace_run.governors"
+    state.write_text(f"holder 4194304 17\ngovernor {policy} schedutil\n")
+    (tmp_path / "mace_run.monitor").write_text("samples")
+    alone = tmp_path / "alone" / "clean.sh"
+    alone.parent.mkdir()
+    shutil.copy(scripts / "clean.sh", alone)
+    line = shlex.join([str(alone), str(tmp_path)])
+    result = shell_device.run(f'"$SHELL_UNDER_TEST" {line}')
+    assert result.exit_code == 1
+    assert "still pinned" in result.error_text
+    assert state.exists()
+    assert not (tmp_path / "mace_run.monitor").exists()
+    assert _clean(shell_device, scripts, str(tmp_path)).exit_code == 0
+    assert policy.read_text() == "schedutil\n"
+    assert not state.exists()
 
 
 @pytest.mark.parametrize("base", ["/", "relative", "../x"])

@@ -38,6 +38,16 @@ def test_every_profile_that_comes_along_loads() -> None:
         assert profile.name == name
         assert "arm64-v8a" in profile.abis
         assert profile.thermal_zones
+        assert profile.gpu.clock is not None
+        assert profile.cpu_policies
+        assert not profile.rooted
+
+
+def test_a_phone_may_show_no_clocks() -> None:
+    data = {key: value for key, value in ADRENO.items() if key != "cpu_policies"}
+    profile = parse_profile("p", with_overrides(data, {"gpu.clock": None}), where="p.yml")
+    assert profile.gpu.clock is None
+    assert profile.cpu_policies == {}
 
 
 def test_another_driver_is_another_platform_version() -> None:
@@ -86,6 +96,27 @@ def test_mali_version_has_no_commas() -> None:
         ("properties", {"a": "b\nro.x=1"}, "adreno: properties: a", "a line of text"),
         ("storage", "lots", "adreno: storage", "a size such as 64M or 2G"),
         ("link_mib_per_s", 0, "adreno: link_mib_per_s", "expected a number from 0.01"),
+        ("rooted", "yes", "adreno: rooted", "true or false"),
+        ("gpu.clock", 585, "adreno: gpu: clock", "expected a mapping, found 585"),
+        (
+            "gpu.clock.mhz",
+            None,
+            "adreno: gpu: clock: mhz",
+            "a number from 1 to 10000, found nothing",
+        ),
+        ("gpu.clock.node", "../x", "adreno: gpu: clock: node", "kgsl-3d0, or a name"),
+        ("gpu.clock.governor", "a b", "adreno: gpu: clock: governor", "the name of a governor"),
+        ("gpu.clock.colour", "red", "adreno: gpu: clock", "unknown key 'colour'"),
+        ("cpu_policies", ["policy0"], "adreno: cpu_policies", "expected a mapping"),
+        (
+            "cpu_policies",
+            {"../x": {}},
+            "adreno: cpu_policies",
+            "expected policy0, policy4, …, found",
+        ),
+        ("cpu_policies", {0: {}}, "adreno: cpu_policies", "expected policy0, policy4, …, found 0"),
+        ("cpu_policies.policy0.mhz", 0, "adreno: cpu_policies: policy0: mhz", "a number from 1"),
+        ("cpu_policies.policy0.x", 1, "adreno: cpu_policies: policy0", "unknown key 'x'"),
     ],
 )
 def test_wrong_values_are_named(key: str, value: object, where: str, message: str) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from droidmace.emulator.manager import Phone
+from droidmace.emulator.sandbox import cpu_mounts
 
 if TYPE_CHECKING:
     from conftest import PhoneLab
@@ -195,3 +196,23 @@ def test_the_daemons_sockets_cannot_be_taken(phone_lab: PhoneLab, adreno_phone: 
     """They belong to the host's network: disconnected, they could be connected to anything."""
     program = f"/vendor/bin/python3 -c {shlex.quote(_TAKE_SOCKETS)}"
     assert phone_lab.output(adreno_phone, program) == "tried"
+
+
+def test_a_host_whose_kernel_knows_no_clocks(tmp_path: Path) -> None:
+    """Then there is no place for the phone's cpufreq: the folder is put together from its parts."""
+    for name in ("cpu/cpu0", "cpu/online", "node/node0"):
+        (tmp_path / "devices" / name).mkdir(parents=True)
+    ours = tmp_path / "ours"
+    mounts = {one.target: one.source for one in cpu_mounts(tmp_path / "devices", ours)}
+    assert mounts == {
+        "/sys/devices/system/node": tmp_path / "devices/node",
+        "/sys/devices/system/cpu/cpu0": tmp_path / "devices/cpu/cpu0",
+        "/sys/devices/system/cpu/online": tmp_path / "devices/cpu/online",
+        "/sys/devices/system/cpu/cpufreq": ours,
+    }
+    (tmp_path / "devices/cpu/cpufreq").mkdir()
+    mounts = {one.target: one.source for one in cpu_mounts(tmp_path / "devices", ours)}
+    assert mounts == {
+        "/sys/devices/system": tmp_path / "devices",
+        "/sys/devices/system/cpu/cpufreq": ours,
+    }

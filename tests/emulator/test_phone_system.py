@@ -84,6 +84,37 @@ def test_unknown_thermal_zone(adreno_phone: Phone) -> None:
         adreno_phone.set_temperature(50, zone="gpu")
 
 
+def test_clocks_and_governors(phone_lab: PhoneLab, adreno_phone: Phone, mali_phone: Phone) -> None:
+    cpu = "/sys/devices/system/cpu/cpufreq"
+    command = f"cat {cpu}/*/scaling_cur_freq {cpu}/*/scaling_governor"
+    assert phone_lab.output(adreno_phone, command).split() == [
+        "1785600", "2419200", "2841600", "schedutil", "schedutil", "schedutil",
+    ]  # fmt: skip
+    kgsl, mali = "/sys/class/kgsl/kgsl-3d0", "/sys/class/devfreq/18500000.mali"
+    gpu = f"cat {kgsl}/gpuclk {kgsl}/devfreq/cur_freq {kgsl}/devfreq/governor"
+    assert phone_lab.output(adreno_phone, gpu).split() == [
+        "585000000", "585000000", "msm-adreno-tz",
+    ]  # fmt: skip
+    gpu = f"cat {mali}/cur_freq {mali}/governor"
+    try:
+        mali_phone.set_gpu_clock(377)
+        mali_phone.set_cpu_clock(1100)
+        assert phone_lab.output(mali_phone, gpu).split() == ["377000000", "simple_ondemand"]
+        assert phone_lab.output(mali_phone, f"cat {cpu}/*/scaling_cur_freq") == "\n".join(
+            ["1100000"] * 3
+        )
+    finally:
+        mali_phone.clear_faults()
+    assert phone_lab.output(mali_phone, gpu).split()[0] == "848000000"
+    with pytest.raises(EmulatorError, match="no CPU policy 'policy9'"):
+        mali_phone.set_cpu_clock(1, policy="policy9")
+    for path in (f"{cpu}/policy0/scaling_governor", f"{mali}/governor"):
+        result = phone_lab.shell(mali_phone, f"echo performance > {path}")
+        assert "Read-only file system" in result.stderr
+    # The host's processors are still there to be counted.
+    assert phone_lab.output(mali_phone, "ls -d /sys/devices/system/cpu/cpu0")
+
+
 def test_gpu_is_told_by_surfaceflinger(
     phone_lab: PhoneLab, adreno_phone: Phone, mali_phone: Phone
 ) -> None:
@@ -145,6 +176,11 @@ def test_log(phone_lab: PhoneLab, adreno_phone: Phone) -> None:
     errors = phone_lab.output(adreno_phone, "logcat -d MACE:E '*:S'").splitlines()
     assert [line.split(": ", 1)[1] for line in errors] == ["broken"]
     assert phone_lab.output(adreno_phone, "logcat -t 1").endswith("x: MACE: y")
+    pid = everything[0].split()[2]
+    assert phone_lab.output(adreno_phone, f"logcat -d --pid={pid}").splitlines() == everything
+    assert phone_lab.output(adreno_phone, f"logcat -d --pid={pid} -s MACE").splitlines() == mace
+    assert phone_lab.output(adreno_phone, "logcat -d --pid=1") == ""
+    assert phone_lab.shell(adreno_phone, "logcat -d --pid=x").returncode == 1
     assert phone_lab.output(adreno_phone, "logcat -c; logcat -d") == ""
 
 
