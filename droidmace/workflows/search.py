@@ -11,6 +11,7 @@ process afterwards. The journal makes the same call go on where it was broken of
 
 from __future__ import annotations
 
+import contextlib
 import math
 import statistics
 import time
@@ -59,7 +60,7 @@ KEYS_FOUND = "keys found"
 """Step of the journal: what it took to find the keys, beside the phone's own tuner."""
 KEYS_FOUND_RUNNING = "keys found, mace_run"
 _DEEP_S = 600.0
-_FAST_PROCESSES = 6
+_FAST_PROCESSES = 4
 """However quick MACE's own tuner would be: fewer processes tell nothing."""
 _SAFE_KWG_SIZE = 256
 """What nearly every kernel takes on nearly every GPU."""
@@ -295,15 +296,13 @@ class _Search:
         running: list[Generator[RunRecord, None, None]] = []
 
         def evaluate(plans: Sequence[Plan]) -> Generator[RunRecord, None, None]:
-            running[:] = [bench.measure(plans)]
+            running[:] = [self._kept(bench.measure(plans), repeat)]
             return running[0]
 
         def observe(record: RunRecord, so_far: History) -> None:
-            run = self.journal.append(record, repeat=repeat, spent_s=self._spent_s())
-            points.append(
-                SearchPoint(run.spent_s, so_far.evaluations, so_far.total_ms(chosen(so_far)))
-            )
-            self._show(so_far, budget, run.spent_s - before_s, repeat)
+            spent_s = content.runs[-1].spent_s
+            points.append(SearchPoint(spent_s, so_far.evaluations, so_far.total_ms(chosen(so_far))))
+            self._show(so_far, budget, spent_s - before_s, repeat)
 
         began_s = self.clock()
         try:
@@ -340,19 +339,29 @@ class _Search:
         for record in content.records(0):
             if record.plan in wanted:
                 wanted.remove(record.plan)
-        self._keep(bench.measure(wanted))
+        self._measure(bench, wanted)
         if self.search.kind is SearchKind.FAST:
             return
         while probe := next_probe(content.groups, content.winners, content.records()):
             self.progress("how large a work-group may be", len(content.runs), 0)
-            self._keep(bench.measure([probe]))
+            self._measure(bench, [probe])
 
-    def _keep(self, records: Generator[RunRecord, None, None]) -> None:
-        try:
+    def _measure(self, bench: PhoneBench, plans: Sequence[Plan]) -> None:
+        with contextlib.closing(self._kept(bench.measure(plans), 0)) as records:
+            for _ in records:
+                pass
+
+    def _kept(
+        self, records: Generator[RunRecord, None, None], repeat: int
+    ) -> Generator[RunRecord, None, None]:
+        """Each record is in the journal before anything else is done with it.
+
+        The phone has begun the next process by then.
+        """
+        with contextlib.closing(records):
             for record in records:
-                self.journal.append(record, spent_s=self._spent_s())
-        finally:
-            records.close()
+                self.journal.append(record, repeat=repeat, spent_s=self._spent_s())
+                yield record
 
     def _budget(self, history: History, own_s: float) -> Budget:
         """What one repeat may cost."""

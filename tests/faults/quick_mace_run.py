@@ -2,7 +2,9 @@
 """A mace_run for tests of searches: a small net whose times follow from its parameter file.
 
 Speaks as the real one does (v1.1.1), takes some 30 ms, and writes a line into ``processes`` beside
-itself when it begins. Work-groups of more than 256 items make it retry for ever.
+itself when it begins. Work-groups of more than 256 items make it retry for ever. ``QUICK_FAULT``
+lets something go wrong: ``tuner`` (it crashes on its third kernel), ``keys`` (no key is as
+guessed), ``guess`` (it crashes on the softmax with parameters), ``table`` (none is printed).
 """
 
 import math
@@ -99,6 +101,9 @@ def factor(gws, params):
     return 1.0 + 0.1 * abs(math.log2(math.prod(lws) / 64)) + 0.05 * abs(math.log2(lws[0] / 4))
 
 
+fault = environ.get("QUICK_FAULT", "")
+if fault == "keys":
+    NET = [(*op[:4], {f"odd_kernel_{key}": gws for key, gws in op[4].items()}, op[5]) for op in NET]
 kind = "tune" if tuning else "measure" if "/search/parameters/" in file else "other"
 with open("processes", "a") as stream:  # noqa: PTH123
     stream.write(f"{kind} {vlog}\n")
@@ -121,11 +126,16 @@ while True:
         for key, gws in keys.items():
             if tuning:
                 time.sleep(0.05)
+                if fault == "tuner" and name == "depthwise_3":
+                    sys.stdout.flush()
+                    os.abort()
                 table[key] = [min(size, 4) for size in gws] + [0]
                 say("utils/tuner.h:106", f"Tuning {key} result: {table[key]}")
             elif key in table:
                 if vlog >= 3:
                     say("utils/tuner.h:113", f"{key}: {table[key]}")
+                if fault == "guess" and name == "softmax_5":
+                    os.abort()
                 failed = math.prod(table[key][:-1]) > KWG_SIZE
             if failed:
                 break
@@ -141,12 +151,12 @@ say("tools/mace_run.cc:592", "1st warm up run latency: 10.5 ms")
 seed = int.from_bytes(os.urandom(2), "big")
 rows = []
 total = 0.0
-for name, kind, filters, shape, keys, base_ms in NET:
+for name, op_type, filters, shape, keys, base_ms in NET:
     noise = 1.0 + 0.004 * math.sin(seed + len(rows))
     time_ms = base_ms * noise
     for key, gws in keys.items():
         time_ms *= factor(gws, table.get(key)) / 1.5
-    rows.append((kind, total, time_ms, time_ms, filters, shape, name))
+    rows.append((op_type, total, time_ms, time_ms, filters, shape, name))
     total += time_ms
 rounds = int(flags.get("round", "1"))
 if rounds:
@@ -164,7 +174,7 @@ if environ.get("MACE_RUN_PARAMETER_PATH"):
 average = total if rounds else -1.0
 sys.stdout.write("     capability(CPU)        init      warmup     run_avg\n")
 sys.stdout.write(f"time {0:15.3f} {1.5:11.3f} {10.5:11.3f} {average:11.3f}\n")
-if flags.get("benchmark") == "true":
+if flags.get("benchmark") == "true" and not (fault == "table" and kind == "measure"):
     stats = "utils/statistics.cc:343"
     say(stats, "Sort by Run Order")
     say(stats, "-----")
