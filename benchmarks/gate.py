@@ -1,0 +1,216 @@
+"""Does the ship gate give the right verdict? Planted cases through the whole ``droidmace tune``.
+
+    python benchmarks/gate.py --seeds 2        a look, some five minutes
+    python benchmarks/gate.py                  20 seeds of each case; writes results/DATE-gate.json
+
+Every run tunes on an emulated phone behind the real adb server, with a ``mace_run`` whose times and
+answers are planned (tests/planted): what tuning is worth is known, and the noise is that of phones.
+Nothing is measured here, so a busy machine changes how long it takes and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import json
+import os
+import queue
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path[:0] = [str(HERE), str(ROOT)]
+
+from machine import describe_machine  # noqa: E402
+
+from droidmace.emulator import manager  # noqa: E402
+from droidmace.emulator.adb_server import find_adb  # noqa: E402
+from tests.planted.cases import CASES, Case, Outcome, tune_planted  # noqa: E402
+
+ERROR = "error"
+
+
+def main() -> None:
+    """See the module's docstring."""
+    arguments = _arguments()
+    cases = [case for case in CASES if case.name.startswith(tuple(arguments.cases or ("",)))]
+    if not cases:
+        sys.exit(f"error: no such case; there are: {', '.join(case.name for case in CASES)}")
+    began_s = time.monotonic()
+    with _lab():
+        runs = _run_all(cases, range(arguments.first, arguments.first + arguments.seeds), arguments)
+    document = {
+        "benchmark": "gate",
+        "machine": describe_machine(),
+        "seeds": arguments.seeds,
+        "wall_s": round(time.monotonic() - began_s, 1),
+        "cases": [_summary(case, runs) for case in cases],
+        "runs": runs,
+    }
+    today = datetime.datetime.now(datetime.UTC).date()
+    path = arguments.out or HERE / "results" / f"{today}-gate.json"
+    path.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
+    print(_table(document["cases"]))
+    print(f"{len(runs)} runs in {document['wall_s']:.0f} s: {path}")
+
+
+def _run_all(
+    cases: Sequence[Case], seeds: Sequence[int], arguments: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """All seeds of all cases, shared out among phones."""
+    waiting: queue.SimpleQueue[tuple[Case, int]] = queue.SimpleQueue()
+    for seed in seeds:
+        for case in cases:
+            waiting.put((case, seed))
+    runs: list[dict[str, Any]] = []
+
+    def work(number: int) -> None:
+        phone = manager.start_phone(f"gate{number}", ("adreno", "mali")[number % 2])
+        try:
+            while True:
+                try:
+                    case, seed = waiting.get_nowait()
+                except queue.Empty:
+                    return
+                with tempfile.TemporaryDirectory(prefix="gate-run-") as folder:
+                    runs.append(_run(case, seed, phone.serial, Path(folder)))
+                one = runs[-1]
+                mark = "" if one["right"] else "   <-- wrong"
+                print(f"{seed:3} {case.name}: {one['verdict']}{mark}", file=sys.stderr, flush=True)
+        finally:
+            manager.stop_phone(phone.name)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(arguments.phones)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    order = {case.name: place for place, case in enumerate(cases)}
+    return sorted(runs, key=lambda run: (order[run["case"]], run["seed"]))
+
+
+def _run(case: Case, seed: int, serial: str, folder: Path) -> dict[str, Any]:
+    run: dict[str, Any] = {"case": case.name, "seed": seed}
+    try:
+        outcome = tune_planted(
+            case,
+            seed,
+            serial=serial,
+            environment=os.environ,
+            folder=folder,
+        )
+    except (RuntimeError, subprocess.TimeoutExpired) as error:
+        return run | {"verdict": ERROR, "right": False, "error": str(error)[-2000:]}
+    return run | _found(case, outcome)
+
+
+def _found(case: Case, outcome: Outcome) -> dict[str, Any]:
+    document = outcome.document
+    blocks = document["raw_samples"]["latency_blocks"]
+    return {
+        "verdict": outcome.verdict,
+        "right": outcome.verdict in case.right,
+        "exit_status": outcome.exit_status,
+        "wall_s": round(outcome.wall_s, 1),
+        "latency_ratio": document["latency_ratio"],
+        "startup_ratio": document["startup_ratio"],
+        "block_ratios": [round(one["ratio"], 4) for one in blocks if not one["thrown_out"]],
+        "thrown_out": [one["thrown_out"] for one in blocks if one["thrown_out"]],
+        "reasons": document["reasons"],
+    }
+
+
+def _summary(case: Case, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    mine = [run for run in runs if run["case"] == case.name]
+    whole = [run for run in mine if run["verdict"] != ERROR]
+    blocks = [len(run["block_ratios"]) for run in whole]
+    return {
+        "case": case.name,
+        "planted": dict(case.plan),
+        "wanted": list(case.right),
+        "verdicts": dict(Counter(run["verdict"] for run in mine)),
+        "right": sum(run["right"] for run in mine),
+        "of": len(mine),
+        "blocks_median": statistics.median(blocks) if blocks else None,
+        "blocks_most": max(blocks, default=None),
+        "thrown_out": sum(len(run["thrown_out"]) for run in whole),
+    }
+
+
+def _table(cases: Sequence[dict[str, Any]]) -> str:
+    lines = [
+        "| case | wanted | right | other verdicts | blocks, median (most) | thrown out |",
+        "|---|---|---|---|---|---|",
+    ]
+    for one in cases:
+        others = {
+            word: count for word, count in one["verdicts"].items() if word not in one["wanted"]
+        }
+        lines.append(
+            f"| {one['case']} | {', '.join(one['wanted'])} | {one['right']} of {one['of']} | "
+            + (", ".join(f"{word} {count}" for word, count in others.items()) or "none")
+            + f" | {one['blocks_median']:g} ({one['blocks_most']}) | {one['thrown_out']} |"
+        )
+    return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def _lab() -> Iterator[None]:
+    """A home, an adb server and a folder of phones of our own, in this process's environment."""
+    for name in list(os.environ):
+        if name.startswith(("ADB_", "ANDROID_", "DROIDMACE_")):
+            del os.environ[name]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = Path(tempfile.mkdtemp(prefix="droidmace-gate-"))
+    for name in ("home", "phones"):
+        (folder / name).mkdir()
+    os.environ |= {
+        "HOME": str(folder / "home"),
+        "ANDROID_ADB_SERVER_PORT": str(port),
+        "DROIDMACE_PHONE_ADB_PORT": str(port),
+        "ADB_MDNS": "0",
+        "ADB_EMU": "0",
+        "ADB_USB": "0",
+        manager.ROOT_VARIABLE: str(folder / "phones"),
+    }
+    try:
+        yield
+    finally:
+        for phone in manager.list_phones():
+            manager.stop_phone(phone.name)
+        subprocess.run(
+            [find_adb(), "kill-server"],
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            timeout=60,
+            check=False,
+        )
+        shutil.rmtree(folder)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--seeds", type=int, default=20, help="runs of each case (20)")
+    parser.add_argument("--first", type=int, default=1, help="the first seed (1)")
+    parser.add_argument("--phones", type=int, default=2, help="phones at work (2)")
+    parser.add_argument("--cases", nargs="*", metavar="NAME", help="beginnings of their names")
+    parser.add_argument("--out", type=Path, help="where the results go")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
