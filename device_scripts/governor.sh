@@ -253,7 +253,7 @@ hold() {
     </dev/null >/dev/null 2>&1 3>&- &
   # Until it is there, a hold that is killed would leave the values to the next one.
   tries=0
-  while [ ! -e "$state.watched" ] && [ "$tries" -lt 100 ]; do
+  while [ ! -e "$state.watched" ] && [ "$tries" -lt 250 ]; do
     sleep 0.02 </dev/null
     tries=$((tries + 1))
   done
