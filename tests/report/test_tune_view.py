@@ -10,6 +10,7 @@ from droidmace.report.tune_view import failure_view, result_view, summary_view
 from droidmace.results import (
     Accuracy,
     DeviceInfo,
+    LatencyBlock,
     RunTimes,
     TuneFailure,
     TuneResult,
@@ -27,6 +28,7 @@ RESULT = TuneResult(
     tuned_run_ms=(0.2, 0.4, 0.3),
     latency_ratio=(0.5, 0.4, 0.6, 0.75),
     startup_ratio=(0.062, 0.0, float("inf"), 0.0),
+    latency_blocks=(LatencyBlock((0.5, 0.7), (0.2, 0.4)),),
     accuracy=Accuracy(0, None, None, None, None),
     programs=12,
     programs_from_cache=12,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -9,15 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from droidmace.results import Verdict
-from droidmace.tuning.statistics import PairedRatio, paired_ratio
-from droidmace.tuning.verdict import Evidence, judge
+from droidmace.tuning.sequential import sequential_ratio
+from droidmace.tuning.statistics import PairedRatio, paired_ratio, share_at_most
+from droidmace.tuning.verdict import Evidence, Labels, judge
 
 FASTER = PairedRatio(pairs=5, median=0.8, low=0.75, high=0.85, confidence=0.9375)
 UNCLEAR = PairedRatio(pairs=5, median=0.95, low=0.85, high=1.05, confidence=0.9375)
 SLOWER = PairedRatio(pairs=5, median=1.2, low=1.1, high=1.3, confidence=0.9375)
 
 ALL_GOOD = Evidence(
-    program_survives=True, startup=FASTER, latency=FASTER, agreement=1.0, finite=True
+    program_survives=True, startup=FASTER, latency=FASTER, labels=Labels(100, 1.0), finite=True
 )
 
 
@@ -30,8 +32,6 @@ ALL_GOOD = Evidence(
         (replace(ALL_GOOD, latency=UNCLEAR), Verdict.PROGRAM_ONLY),
         (replace(ALL_GOOD, latency=SLOWER), Verdict.PROGRAM_ONLY),
         (replace(ALL_GOOD, latency=SLOWER, startup=SLOWER), Verdict.NOTHING),
-        (replace(ALL_GOOD, agreement=0.98), Verdict.REJECT),
-        (replace(ALL_GOOD, agreement=None), Verdict.SHIP),
         (replace(ALL_GOOD, finite=False), Verdict.REJECT),
         (replace(ALL_GOOD, similarity=0.9), Verdict.REJECT),
     ],
@@ -48,16 +48,47 @@ def test_every_verdict_says_why() -> None:
 
 
 def test_a_single_pair_proves_no_latency_gain() -> None:
-    one = paired_ratio([10.0], [5.0])
+    one = sequential_ratio([0.5])
     assert one.median == 0.5
     assert judge(replace(ALL_GOOD, latency=one)).verdict is Verdict.PROGRAM_ONLY
 
 
-@pytest.mark.parametrize(("pairs", "verdict"), [(4, Verdict.PROGRAM_ONLY), (5, Verdict.SHIP)])
-def test_fewer_than_five_pairs_prove_no_latency_gain(pairs: int, verdict: Verdict) -> None:
-    # Four tosses of a fair coin fall alike once in 16.
-    ratio = paired_ratio([10.0] * pairs, [5.0, 5.1, 5.2, 5.3, 5.4][:pairs])
-    assert judge(replace(ALL_GOOD, latency=ratio)).verdict is verdict
+def labels(samples: int, unchanged: float, reference: float | None = None) -> Labels:
+    return Labels(samples, unchanged, reference, 1.0 if reference is not None else None)
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict"),
+    [
+        # One odd label of 20 may be a draw between two classes; three of 100 are not.
+        (labels(20, 0.95), Verdict.SHIP),
+        (labels(100, 0.95), Verdict.REJECT),
+        (labels(1000, 0.98), Verdict.REJECT),
+        (labels(1000, 0.986), Verdict.SHIP),
+        (labels(2, 0.0), Verdict.REJECT),
+        (labels(1000, 1.0, 0.5), Verdict.REJECT),
+        (labels(1000, 1.0, 0.999), Verdict.SHIP),
+        (None, Verdict.SHIP),
+    ],
+)
+def test_labels_reject_when_the_samples_prove_it(found: Labels | None, verdict: Verdict) -> None:
+    assert judge(replace(ALL_GOOD, labels=found)).verdict is verdict
+
+
+def test_a_model_that_was_wrong_before_is_not_blamed_on_tuning() -> None:
+    judgement = judge(replace(ALL_GOOD, labels=Labels(1000, 1.0, 0.5, 0.5)))
+    assert judgement.verdict is Verdict.REJECT
+    assert "not at tuning" in judgement.reasons[0]
+
+
+@given(st.integers(1, 400), st.data())
+def test_the_bound_of_a_share_is_the_exact_one(samples: int, data: st.DataObject) -> None:
+    hits = data.draw(st.integers(0, samples - 1))
+    bound = share_at_most(hits / samples, samples)
+    chance = sum(
+        math.comb(samples, k) * bound**k * (1 - bound) ** (samples - k) for k in range(hits + 1)
+    )
+    assert chance == pytest.approx(0.05, rel=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -139,15 +139,15 @@ def test_a_program_that_makes_the_engine_retry_does_not_survive(layout: Layout) 
     assert one.prove_parameters(load, WINNERS) == 2
 
 
-def test_pairs_alternate_and_differ_in_the_parameters_alone(layout: Layout) -> None:
-    session = ScriptedSession(*[result()] * 8)
-    one = measurer(layout, session=session, blocks=4)
+def test_latencies_differ_in_the_parameters_alone(layout: Layout) -> None:
+    session = ScriptedSession(*[result()] * 4)
+    one = measurer(layout, session=session)
     one.program_usable = True
-    untuned, tuned = one.latency_pairs(lambda *_: None)
-    assert len(untuned) == len(tuned) == 4
+    for is_tuned in (False, True, True, False):
+        assert one.latency_ms(is_tuned) > 0
     given = [asked.opencl_parameter_file for asked in session.asked]
     with_file = layout.tuned_parameters
-    assert given == ["", with_file, with_file, "", "", with_file, with_file, ""]
+    assert given == ["", with_file, with_file, ""]
     assert {asked.storage_dir for asked in session.asked} == {layout.storage("shipped")}
     plain = [replace(asked, opencl_parameter_file="") for asked in session.asked]
     assert all(asked == plain[0] for asked in plain)
@@ -178,7 +178,8 @@ def test_cold_is_cold_and_warm_has_what_would_be_shipped(layout: Layout) -> None
 def test_without_a_usable_program_every_run_starts_from_nothing(layout: Layout) -> None:
     session = ScriptedSession(*[result()] * 2)
     one = measurer(layout, session=session)
-    one.latency_pairs(lambda *_: None)
+    one.latency_ms(False)
+    one.latency_ms(True)
     assert {asked.storage_dir for asked in session.asked} == {layout.storage("unshipped")}
 
 
@@ -187,9 +188,9 @@ REFUSED = "Build program conv from Cache failed: x"
 
 
 def test_latency_of_a_tuned_run_without_parameters_does_not_count(layout: Layout) -> None:
-    one = measurer(layout, result(), result(FROM_CACHE, None, DAMAGED))
+    one = measurer(layout, result(FROM_CACHE, None, DAMAGED))
     with pytest.raises(MaceRunOutputError, match="went on without"):
-        one.latency_pairs(lambda *_: None)
+        one.latency_ms(True)
 
 
 def test_a_warm_start_that_is_partly_cold_does_not_count(layout: Layout) -> None:
