@@ -1,0 +1,1 @@
+"""What ``benchmarks/search.py`` is made of: recording every local size, and searches replayed."""
