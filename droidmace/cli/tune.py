@@ -12,10 +12,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from droidmace.cli.replay import STRATEGIES, show_replay
 from droidmace.cli.search_options import search_settings
 from droidmace.config import Deployment, SearchKind, load_deployment
 from droidmace.config.search import MAX_EVALUATIONS, MAX_REPEATS
 from droidmace.errors import EXIT_FAILED, DeviceNotFoundError, InputError
+from droidmace.report.curve import best_so_far_svg
 from droidmace.report.phases import PhaseReporter
 from droidmace.report.tune_view import failure_view, result_view, summary_view
 from droidmace.results import TuneFailure, TuneResult
@@ -111,12 +113,43 @@ def tune_command(
         bool,
         typer.Option("--fresh", help="Begin anew instead of going on with a broken-off search."),
     ] = False,
+    replay: Annotated[
+        Path | None,
+        typer.Option(
+            "--replay",
+            metavar="JOURNAL",
+            help="No phone: let a strategy search the measurements of a journal or bundle.",
+        ),
+    ] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(
+            "--strategy",
+            help=f"With --replay: {', '.join(STRATEGIES[:-1])} or {STRATEGIES[-1]}. "
+            "[default: guided]",
+            show_default=False,
+        ),
+    ] = None,
+    gate: Annotated[
+        bool,
+        typer.Option(
+            "--gate",
+            help="Exit with 1 unless every verdict is one that the file's gate accepts. "
+            "[default there: ship, params-only, program-only]",
+        ),
+    ] = False,
+    pin: Annotated[
+        bool,
+        typer.Option(
+            "--pin/--no-pin", help="Hold clocks steady while measuring, where the phone permits it."
+        ),
+    ] = True,
     rounds: Annotated[
         int | None, typer.Option("--rounds", min=1, help="Inferences per latency process.")
     ] = None,
     blocks: Annotated[
         int | None,
-        typer.Option("--blocks", min=1, help="Pairs of untuned and tuned latency processes."),
+        typer.Option("--blocks", min=1, help="Blocks of four latency processes at most."),
     ] = None,
     startup_runs: Annotated[
         int | None,
@@ -139,8 +172,16 @@ def tune_command(
     loads them in a fresh process, measures start-up and latency in interleaved pairs, and holds
     the answers against a reference.
 
-    Exit code 0: done. 1: some or all of several phones failed. 2: an error.
+    Exit code 0: done. 1: some or all of several phones failed, or --gate is not satisfied.
+    2: an error.
     """
+    if replay is not None:
+        show_replay(
+            replay, strategy, evaluations=evaluations, repeats=repeats or 1, as_json=as_json
+        )
+        return
+    if strategy is not None:
+        raise InputError("--strategy is for --replay", hint="a phone is searched with --search")
     _check_choice(serial, every=every, emulate=emulate)
     if not emulate and (profile or driver):
         raise InputError(
@@ -174,6 +215,8 @@ def tune_command(
             overrides=overrides,
             search=settings,
             fresh=fresh,
+            pin_governors=pin,
+            draw=best_so_far_svg,
             image_limit=limit,
         )
 
@@ -197,6 +240,21 @@ def tune_command(
         outcomes = [tune(requests[0], reporter)] if single else tune_many(requests, reporter)
     _show(outcomes, as_json=as_json, single=single)
     if any(isinstance(outcome, TuneFailure) for outcome in outcomes):
+        raise typer.Exit(EXIT_FAILED)
+    refused = [
+        outcome
+        for outcome in outcomes
+        if isinstance(outcome, TuneResult) and outcome.verdict not in deployment.gate.accept
+    ]
+    if gate and refused:
+        accepted = ", ".join(deployment.gate.accept)
+        for outcome in refused:
+            Console(stderr=True).print(
+                f"gate: {outcome.device.serial} got {outcome.verdict}, accepted are {accepted}",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
         raise typer.Exit(EXIT_FAILED)
 
 

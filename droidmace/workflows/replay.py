@@ -10,7 +10,10 @@ from pathlib import Path
 from droidmace.errors import InputError
 from droidmace.tuning.journal import read_journal
 from droidmace.tuning.replay import WITHIN, RecordedTable, ReplayReport, replay
-from droidmace.tuning.strategies.catalogue import make_strategy
+from droidmace.tuning.strategies.catalogue import STRATEGIES, make_strategy
+from droidmace.workflows.tuned_bundle import JOURNAL_NAME
+
+__all__ = ["STRATEGIES", "replay_journal", "replay_lines"]
 
 DEFAULT_SHARE = 0.05
 """Of an exhaustive search's evaluations: what a replay without a budget may spend."""
@@ -24,13 +27,15 @@ def replay_journal(
     seed: int = 0,
     repeats: int = 1,
 ) -> ReplayReport:
-    """Search the journal at ``path`` ``repeats`` times, with the seeds ``seed``, ``seed + 1``, ...
+    """Search the journal, or that of the bundle, at ``path``: ``repeats`` times, from ``seed`` on.
 
     ``evaluations``: of each search; 5 % of what the journal holds where it is None. Raises
     ``InputError`` for a strategy that there is not or a journal without measurements,
     ``FormatError`` for a damaged one, ``MissingExtraError`` for a strategy that needs a package.
     """
     make_strategy(strategy)  # a wrong name is told before a large file is read
+    if path.is_dir():
+        path = path / JOURNAL_NAME
     if repeats < 1:
         raise InputError(f"{repeats} repeats", hint="give 1 or more")
     try:

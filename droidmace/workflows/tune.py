@@ -19,7 +19,7 @@ from droidmace.bundle.writer import check_place, name_part
 from droidmace.config import SearchKind
 from droidmace.devices import preflight
 from droidmace.devices.adb import AdbDevice
-from droidmace.devices.governors import pinned_governors
+from droidmace.devices.governors import pinned_governors, restore_governors
 from droidmace.devices.lock import DeviceLock
 from droidmace.devices.monitor import Monitor
 from droidmace.devices.probe import ProbeReport, probe
@@ -48,14 +48,16 @@ from droidmace.workflows.search import SearchOutcome, SearchTarget, run_search_o
 from droidmace.workflows.staging import push
 from droidmace.workflows.tune_request import TuneRequest, check_request
 from droidmace.workflows.tuned_bundle import binary_record, bundle_extras, write_tuned_bundle
+from droidmace.workflows.vote import Ballot, Poll
 
 
-def tune(request: TuneRequest, on_note: NoteCallback) -> TuneResult:
+def tune(request: TuneRequest, on_note: NoteCallback, poll: Poll = lambda _: None) -> TuneResult:
     """Tune one model on one phone and write its bundle.
 
-    Raises ``DroidmaceError``s whose message says in which phase it happened.
+    ``poll`` lets it agree with other phones of its model. Raises ``DroidmaceError``s whose message
+    says in which phase it happened.
     """
-    return _Story(request, on_note).tell()
+    return _Story(request, on_note, poll).tell()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +87,10 @@ class _Plan:
 class _Story:
     """The state of one run; the methods are its phases, in order."""
 
-    def __init__(self, request: TuneRequest, on_note: NoteCallback) -> None:
+    def __init__(self, request: TuneRequest, on_note: NoteCallback, poll: Poll) -> None:
         self._request = request
         self._on_note = on_note
+        self._poll = poll
         self._began_s = time.monotonic()
         self._warnings: list[str] = []
 
@@ -191,6 +194,8 @@ class _Story:
         with contextlib.ExitStack() as stack:
             if request.pin_governors:
                 stack.enter_context(pinned_governors(device))
+            else:
+                restore_governors(device)  # those of a run that was killed
             monitor = stack.enter_context(Monitor(device))
             found = self._search(plan, session)
             artefacts = self._artefacts(plan, session, found)
@@ -293,7 +298,15 @@ class _Story:
         with self._phase(name) as phase, Journal.open(path, _identity(plan)) as journal:
             found = run_search_on_phone(target, settings, journal, phase.progress)
             phase.summary = _search_text(found)
-        return found
+        if found.summary is None:
+            return found
+        with self._phase("vote") as phase:
+            elected = self._poll(Ballot.of(path, _identity(plan)))
+            if elected is None:
+                phase.summary = "no other phone of this model takes part"
+                return found
+            phase.summary = f"{elected.phones} phones agreed on {len(elected.params)} kernels"
+            return elected.applied_to(found)
 
 
 def _identity(plan: _Plan) -> dict[str, str]:

@@ -6,6 +6,7 @@ each of them where it is, so that each stops its own remote process and gives ba
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -20,6 +21,7 @@ from droidmace.errors import DroidmaceError
 from droidmace.results import PhaseNote, TuneFailure, TuneResult
 from droidmace.workflows.tune import tune
 from droidmace.workflows.tune_request import TuneRequest
+from droidmace.workflows.vote import Ballot, Elected, count_votes
 
 CLEAN_UP_S = 30.0
 """How long interrupted phones get to stop what runs on them."""
@@ -31,6 +33,8 @@ class _Worker:
     process: BaseProcess
     inbox: Connection
     phase: str = ""
+    ballot: Ballot | None = None
+    """What it has handed in, as long as it waits for the others."""
     outcome: TuneResult | TuneFailure | None = None
 
 
@@ -46,7 +50,7 @@ def tune_many(
     workers: list[_Worker] = []
     try:
         for request in requests:
-            inbox, outbox = context.Pipe(duplex=False)
+            inbox, outbox = context.Pipe()
             process = context.Process(
                 target=_work, args=(request, outbox), name=f"tune {request.serial}"
             )
@@ -72,14 +76,39 @@ def _listen(workers: Sequence[_Worker], on_note: Callable[[PhaseNote], None]) ->
             worker = by_inbox[inbox]
             try:
                 message = worker.inbox.recv()
-            except EOFError:
+            except (EOFError, ConnectionResetError):
                 del by_inbox[inbox]
-                continue
-            if isinstance(message, PhaseNote):
-                worker.phase = "" if message.finished else message.phase
-                on_note(message)
+                worker.ballot = None
             else:
-                worker.outcome = message
+                if isinstance(message, PhaseNote):
+                    worker.phase = "" if message.finished else message.phase
+                    on_note(message)
+                elif isinstance(message, Ballot):
+                    worker.ballot = message
+                else:
+                    worker.outcome = message
+        _close_poll(list(by_inbox.values()))
+
+
+def _close_poll(workers: Sequence[_Worker]) -> None:
+    """Once every phone that is still at work has voted: tell each what its kind agreed on."""
+    if any(worker.ballot is None and worker.outcome is None for worker in workers):
+        return
+    electorates: dict[tuple[tuple[str, str], ...], list[_Worker]] = {}
+    for worker in workers:
+        if worker.ballot is not None:
+            electorates.setdefault(worker.ballot.electorate, []).append(worker)
+    for voters in electorates.values():
+        answer: Elected | DroidmaceError | None
+        try:
+            answer = count_votes([worker.ballot for worker in voters if worker.ballot])
+        except DroidmaceError as error:
+            answer = error
+        for worker in voters:
+            worker.ballot = None
+            # One that has died since is noticed when its end of the pipe closes.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                worker.inbox.send(answer)
 
 
 def _stop(workers: Sequence[_Worker]) -> None:
@@ -111,8 +140,16 @@ def _work(request: TuneRequest, outbox: Connection) -> None:
         # interrupts each child exactly once. A second one would break its cleaning up.
         os.setsid()
     outcome: TuneResult | TuneFailure
+
+    def poll(ballot: Ballot) -> Elected | None:
+        outbox.send(ballot)
+        answer: Elected | DroidmaceError | None = outbox.recv()
+        if isinstance(answer, DroidmaceError):
+            raise answer
+        return answer
+
     try:
-        outcome = tune(request, outbox.send)
+        outcome = tune(request, outbox.send, poll)
     except DroidmaceError as error:
         outcome = TuneFailure(
             serial=request.serial,

@@ -1,0 +1,28 @@
+"""``droidmace tune --replay``: strategies on recorded measurements."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import typer
+from rich.console import Console
+
+from droidmace.workflows.replay import STRATEGIES, replay_journal, replay_lines
+
+__all__ = ["STRATEGIES", "show_replay"]
+
+
+def show_replay(
+    journal: Path, strategy: str | None, *, evaluations: int | None, repeats: int, as_json: bool
+) -> None:
+    """Replay and print. Raises ``InputError``, ``FormatError`` and ``MissingExtraError``."""
+    report = replay_journal(
+        journal, strategy or STRATEGIES[0], evaluations=evaluations, repeats=repeats
+    )
+    if as_json:
+        typer.echo(json.dumps(report.as_document(), indent=2))
+        return
+    console = Console()
+    for line in replay_lines(report):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,95 @@
+"""Phones of one model agree: what each of them measured is pooled, kernel by kernel.
+
+One phone's winners are partly luck; those of several phones of one model, with one driver, are
+what that model wants. Every phone then proves the common choice for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from droidmace.formats.obfuscation import readable_symbol
+from droidmace.results import KernelWinner
+from droidmace.tuning.consensus import Vote, consensus
+from droidmace.tuning.journal import JournalContent, read_journal
+from droidmace.tuning.search import History, Params
+from droidmace.tuning.space import build_groups
+from droidmace.workflows.search import SearchOutcome
+
+_OWN_FACTS = {"serial"}
+"""Parts of a journal's identity that tell phones of one model apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """A phone's search: where its journal lies, and which phones it may agree with."""
+
+    journal: Path
+    electorate: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, journal: Path, identity: dict[str, str]) -> Ballot:
+        """The ballot of a search that is over."""
+        facts = {name: value for name, value in identity.items() if name not in _OWN_FACTS}
+        return cls(journal, tuple(sorted(facts.items())))
+
+
+@dataclass(frozen=True, slots=True)
+class Elected:
+    """What several phones agreed on: a value, or None for MACE's default, for each raw key."""
+
+    params: dict[str, Params | None]
+    winners: tuple[KernelWinner, ...]
+    phones: int
+
+    def applied_to(self, found: SearchOutcome) -> SearchOutcome:
+        """A phone's own outcome with the common choice in place of its own."""
+        entries = {key: value for key, value in found.entries.items() if key not in self.params}
+        entries |= {key: value for key, value in self.params.items() if value is not None}
+        summary = found.summary and replace(found.summary, winners=self.winners)
+        return replace(
+            found,
+            entries=entries,
+            readable={readable_symbol(key): value for key, value in entries.items()},
+            summary=summary,
+            notes=(*found.notes, f"{self.phones} phones of this model voted on every kernel"),
+        )
+
+
+Poll = Callable[[Ballot], Elected | None]
+"""Hands in a ballot and waits for the others'; None where nobody else may vote with it."""
+
+
+def count_votes(ballots: Sequence[Ballot]) -> Elected | None:
+    """The common choice of phones of one electorate; None with a single one.
+
+    Raises ``FormatError`` and ``InputError`` for journals that cannot be read.
+    """
+    if len(ballots) < 2:
+        return None
+    contents = [read_journal(ballot.journal) for ballot in ballots]
+    votes = [vote for content in contents for vote in _votes(content)]
+    phones: dict[str, Params] = {}
+    for content in contents:
+        phones |= content.winners
+    agreed = consensus(votes, phones)
+    groups = {one.name: one for content in contents for one in content.groups}
+    params: dict[str, Params | None] = {}
+    for name, choice in agreed.plan.items():
+        for key, value in zip(groups[name].keys, choice, strict=True):
+            params[key.key] = value
+    return Elected(params, agreed.winners, len(ballots))
+
+
+def _votes(content: JournalContent) -> list[Vote]:
+    """One per repeat; what all repeats share was measured in the first."""
+    repeats = sorted({run.repeat for run in content.runs})
+    votes = []
+    for repeat in repeats:
+        history = History(build_groups(content.groups))
+        for record in content.records(repeat):
+            history.add(record)
+        votes.append(Vote.of(history))
+    return votes
