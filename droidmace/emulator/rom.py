@@ -126,7 +126,8 @@ def system_properties(
         "ro.board.platform": profile.soc,
         "ro.boot.serialno": record.serialno,
         "ro.build.fingerprint": f"{profile.brand}/{profile.device}/{profile.device}:"
-        f"{profile.android_release}/DROIDMACE/{record.serialno}:user/release-keys",
+        # A vendor's build: the same on all phones of a model until an update brings another driver.
+        f"{profile.android_release}/DROIDMACE/{driver.version if driver else 0}:user/release-keys",
         "ro.build.type": "user",
         "ro.build.version.release": profile.android_release,
         "ro.build.version.sdk": str(profile.sdk),

@@ -48,6 +48,7 @@ def write_tuned_bundle(
         compiled_program=artefacts.program_bytes,
         tuned_parameters=artefacts.parameters_bytes,
         results=result.as_document(),
+        extras=extras,
     )
 
 
