@@ -67,9 +67,11 @@ _SAFE_KWG_SIZE = 256
 _MIN_COVERED = 0.75
 """Share of all ops' time that guessed keys must stand for."""
 _ANCHOR_SAMPLES = 2
-_BATCH_S = 6.0
+_BATCH_S = 12.0
 """How long a batch of processes should take: one command on the phone, one look at the results."""
-_MAX_BATCH = 16
+_MAX_BATCH = 24
+_LEAST_PROCESS_S = 0.02
+"""Phones tell the time by hundredths of a second."""
 _MAX_ROUNDS = 50
 _SPLIT_MS = 1.0
 """Where kernel time is limited, MACE splits kernels that take longer (``opencl_helper.h``)."""
@@ -262,7 +264,7 @@ class _Search:
             rounds = math.ceil(times.first_result_ms / times.run_avg_ms)
             rounds = min(max(rounds, 2), _MAX_ROUNDS)
             wall_s = 2 * (times.first_result_ms + rounds * times.run_avg_ms) / 1000.0
-        self.process_s = wall_s
+        self.process_s = max(wall_s, _LEAST_PROCESS_S)
         return PhoneBench(
             self.target,
             self._groups(),

@@ -5,10 +5,12 @@ Speaks as the real one does (v1.1.1), takes some 30 ms, and writes a line into `
 itself when it begins. Work-groups of more than 256 items make it retry for ever. ``QUICK_FAULT``
 lets something go wrong: ``tuner`` (it crashes on its third kernel), ``keys`` (no key is as
 guessed), ``guess`` (it crashes on the softmax with parameters), ``table`` (none is printed).
+``obfuscated`` is no fault: its files have obfuscated keys, as MACE's CMake builds write them.
 """
 
 import math
 import os
+import string
 import struct
 import sys
 import time
@@ -36,6 +38,7 @@ environ = os.environ
 vlog = int(environ.get("MACE_CPP_MIN_VLOG_LEVEL", "0"))
 tuning = environ.get("MACE_TUNING") == "1"
 file = flags.get("opencl_parameter_file", "")
+fault = environ.get("QUICK_FAULT", "")
 
 
 def say(source, text, level="I"):
@@ -93,6 +96,18 @@ def write_table(path, table):
         stream.write(data + struct.pack("<I", zlib.crc32(data)))
 
 
+def in_file(key):
+    """The key as it stands in a file (``ObfuscateSymbol`` in string_util.cc)."""
+    if fault != "obfuscated" or key.startswith("MACE_"):
+        return key
+    plain = "0123456789" + string.ascii_lowercase + "?" * 26 + "_"
+    hidden = string.ascii_uppercase + string.ascii_lowercase + string.digits + "_"
+    return key[:1] + "".join(
+        hidden[(plain.index(c) + i + 31) % 63] if c in plain else c
+        for i, c in enumerate(key[1:], 1)
+    )
+
+
 def factor(gws, params):
     """How much slower than at its best: best is a work-group of 64, as long as the rows are."""
     if params is None:
@@ -101,7 +116,6 @@ def factor(gws, params):
     return 1.0 + 0.1 * abs(math.log2(math.prod(lws) / 64)) + 0.05 * abs(math.log2(lws[0] / 4))
 
 
-fault = environ.get("QUICK_FAULT", "")
 if fault == "keys":
     NET = [(*op[:4], {f"odd_kernel_{key}": gws for key, gws in op[4].items()}, op[5]) for op in NET]
 kind = "tune" if tuning else "measure" if "/search/parameters/" in file else "other"
@@ -112,10 +126,12 @@ say("tools/mace_run.cc:700", f"model name: {flags['model_name']}")
 say("tools/mace_run.cc:701", "mace version: v1.1.1")
 table = {} if tuning or not file else read_table(file)
 if vlog >= 3:
-    say("runtimes/opencl/core/opencl_executor.cc:500", "Program from source: conv_2d_1x1 -DBIAS")
+    kernel = in_file("conv_2d_1x1")
+    source = "runtimes/opencl/core/opencl_executor.cc:500"
+    say(source, f"Program from source: conv_2d_1x1 -DBIAS -Dconv_2d_1x1={kernel}")
 if tuning:
     table["MACE_OPENCL_QUEUE_WINDOW_SIZE"] = [0]
-    table[TRANSFORM] = [64, 4, 0]
+    table[in_file(TRANSFORM)] = [64, 4, 0]
     say("utils/tuner.h:106", f"Tuning {TRANSFORM} result: [64, 4, 0]")
 say("tools/mace_run.cc:470", "Create Mace Engine latency: 1.5 ms")
 say("tools/mace_run.cc:471", "runtimes: [CPU, GPU]")
@@ -129,14 +145,14 @@ while True:
                 if fault == "tuner" and name == "depthwise_3":
                     sys.stdout.flush()
                     os.abort()
-                table[key] = [min(size, 4) for size in gws] + [0]
-                say("utils/tuner.h:106", f"Tuning {key} result: {table[key]}")
-            elif key in table:
+                table[in_file(key)] = [min(size, 4) for size in gws] + [0]
+                say("utils/tuner.h:106", f"Tuning {key} result: {table[in_file(key)]}")
+            elif in_file(key) in table:
                 if vlog >= 3:
-                    say("utils/tuner.h:113", f"{key}: {table[key]}")
+                    say("utils/tuner.h:113", f"{key}: {table[in_file(key)]}")
                 if fault == "guess" and name == "softmax_5":
                     os.abort()
-                failed = math.prod(table[key][:-1]) > KWG_SIZE
+                failed = math.prod(table[in_file(key)][:-1]) > KWG_SIZE
             if failed:
                 break
         if failed:
@@ -155,7 +171,7 @@ for name, op_type, filters, shape, keys, base_ms in NET:
     noise = 1.0 + 0.004 * math.sin(seed + len(rows))
     time_ms = base_ms * noise
     for key, gws in keys.items():
-        time_ms *= factor(gws, table.get(key)) / 1.5
+        time_ms *= factor(gws, table.get(in_file(key))) / 1.5
     rows.append((op_type, total, time_ms, time_ms, filters, shape, name))
     total += time_ms
 rounds = int(flags.get("round", "1"))
