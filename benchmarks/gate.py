@@ -17,6 +17,7 @@ import json
 import os
 import queue
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -48,6 +49,7 @@ def main() -> None:
     cases = [case for case in CASES if case.name.startswith(tuple(arguments.cases or ("",)))]
     if not cases:
         sys.exit(f"error: no such case; there are: {', '.join(case.name for case in CASES)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     began_s = time.monotonic()
     with _lab():
         runs = _run_all(cases, range(arguments.first, arguments.first + arguments.seeds), arguments)
@@ -85,8 +87,8 @@ def _run_all(
                 except queue.Empty:
                     return
                 with tempfile.TemporaryDirectory(prefix="gate-run-") as folder:
-                    runs.append(_run(case, seed, phone.serial, Path(folder)))
-                one = runs[-1]
+                    one = _run(case, seed, phone.serial, Path(folder))
+                runs.append(one)
                 mark = "" if one["right"] else "   <-- wrong"
                 print(f"{seed:3} {case.name}: {one['verdict']}{mark}", file=sys.stderr, flush=True)
         finally:
@@ -95,8 +97,16 @@ def _run_all(
     threads = [threading.Thread(target=work, args=(number,)) for number in range(arguments.phones)]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        for thread in threads:
+            thread.join()
+    finally:
+        # Interrupted: what is under way ends, so that no phone is left running.
+        with contextlib.suppress(queue.Empty):
+            while True:
+                waiting.get_nowait()
+        for thread in threads:
+            thread.join()
     order = {case.name: place for place, case in enumerate(cases)}
     return sorted(runs, key=lambda run: (order[run["case"]], run["seed"]))
 
@@ -110,6 +120,7 @@ def _run(case: Case, seed: int, serial: str, folder: Path) -> dict[str, Any]:
             serial=serial,
             environment=os.environ,
             folder=folder,
+            arguments=("--gate",),
         )
     except (RuntimeError, subprocess.TimeoutExpired) as error:
         return run | {"verdict": ERROR, "right": False, "error": str(error)[-2000:]}
@@ -121,7 +132,7 @@ def _found(case: Case, outcome: Outcome) -> dict[str, Any]:
     blocks = document["raw_samples"]["latency_blocks"]
     return {
         "verdict": outcome.verdict,
-        "right": outcome.verdict in case.right,
+        "right": outcome.verdict in case.right and outcome.exit_status == case.gate_exit,
         "exit_status": outcome.exit_status,
         "wall_s": round(outcome.wall_s, 1),
         "latency_ratio": document["latency_ratio"],

@@ -3,11 +3,11 @@
 A block is four fresh processes: untuned, tuned, tuned, untuned, and in the next block the other way
 round. A phone that slows down evenly hurts both sides of a block alike. The outer two are the same
 variant, so they are the block's canary: if they differ by more than ``max_drift`` something
-happened in between, and the block is thrown out and measured again. If a whole block is slower than
-the first ones by more than ``max_slowdown``, the phone throttles: it is thrown out as well, and the
-phone may cool down; should it stay slow, that is its speed from then on. Both rules look at one
-variant against itself and never at tuned against untuned: they cannot favour either. An outlier
-within these rules stays in.
+happened in between, and the block is thrown out and measured again. If both untuned processes are
+slower than in the first blocks by more than ``max_slowdown``, the phone throttles: the block is
+thrown out as well, and the phone may cool down; should it stay slow, that is its speed from then
+on. Both rules look at one variant against itself and never at tuned against untuned: they cannot
+favour either. A single outlier among the inner two stays in, whichever side it hits.
 
 When to stop: see :mod:`droidmace.tuning.sequential`. From ``FUTILE_BLOCKS`` on it also ends if the
 median does not show half of the gain that is asked for: to give up early can hide a gain, and
@@ -121,7 +121,11 @@ def compare_latency(
 
 
 class _Speed:
-    """How long the untuned process took in the first blocks that were kept (ms)."""
+    """How long the untuned process took in the first blocks that were kept (ms).
+
+    The faster one of a block's two stands for the phone: what slows one process down alone is an
+    outlier, and to throw out those of the untuned side alone would not be fair to the tuned one.
+    """
 
     def __init__(self, max_slowdown: float) -> None:
         self._max_slowdown = max_slowdown
@@ -131,7 +135,7 @@ class _Speed:
         """The block's time as a multiple of the phone's own."""
         if not self._level:
             return 1.0
-        return statistics.fmean(block.untuned_ms) / statistics.median(self._level)
+        return min(block.untuned_ms) / statistics.median(self._level)
 
     def is_slow(self, block: LatencyBlock) -> bool:
         """Whether the phone throttles."""
@@ -140,11 +144,11 @@ class _Speed:
     def keep(self, block: LatencyBlock) -> None:
         """Learn from a block that counts."""
         if len(self._level) < _LEVEL_BLOCKS:
-            self._level.append(statistics.fmean(block.untuned_ms))
+            self._level.append(min(block.untuned_ms))
 
     def accept(self, block: LatencyBlock) -> None:
         """Take the block's speed for the phone's from now on."""
-        self._level = [statistics.fmean(block.untuned_ms)]
+        self._level = [min(block.untuned_ms)]
 
 
 def _four(run_ms: Callable[[bool], float], *, tuned_outside: bool) -> LatencyBlock:

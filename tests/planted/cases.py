@@ -36,6 +36,11 @@ class Case:
     plan: Mapping[str, Any] = field(default_factory=dict)
     wrong_answers: bool = False
 
+    @property
+    def gate_exit(self) -> int:
+        """The exit status of ``--gate`` with its defaults."""
+        return 0 if {"ship", "params-only", "program-only"}.issuperset(self.right) else 1
+
     def planned(self, seed: int) -> Plan:
         """The phone of one seed: other noise in every case."""
         return Plan(seed=zlib.crc32(f"{self.name} {seed}".encode()), **self.plan)

@@ -49,8 +49,9 @@ def tune(phone_lab: PhoneLab, phone: Phone, tmp_path: Path) -> Tune:
     "case", [case for case in CASES if case.name in HERE], ids=lambda case: case.name
 )
 def test_the_verdict_is_the_planted_one(tune: Tune, case: Case) -> None:
-    outcome = tune(case, 1001)
+    outcome = tune(case, 1001, "--gate")
     assert outcome.verdict in case.right, outcome.document["reasons"]
+    assert outcome.exit_status == case.gate_exit
 
 
 def test_blocks_and_what_was_thrown_out_are_told(tune: Tune) -> None:

@@ -142,3 +142,19 @@ def test_the_block_says_how_the_phone_was() -> None:
     evidence = compare_latency(phone.run_ms, BlockRules(), conditions=lambda: (51.5, 585.0))
     assert evidence.blocks[0].hottest_c == 51.5
     assert evidence.blocks[0].as_document()["gpu_mhz"] == 585.0
+
+
+@pytest.mark.parametrize("hit", [False, True])
+def test_an_outlier_inside_a_block_counts_whichever_side_it_hits(hit: bool) -> None:
+    ran = 0
+
+    def run_ms(is_tuned: bool) -> float:
+        nonlocal ran
+        ran += 1
+        # The second process of the fifth block (untuned outside), or of the sixth.
+        return 30.0 if ran == (18 if hit else 22) else 10.0
+
+    evidence = compare_latency(run_ms, BlockRules(max_blocks=8))
+    assert not any(block.thrown_out for block in evidence.blocks)
+    outlier = evidence.blocks[4 if hit else 5]
+    assert max(outlier.tuned_ms if hit else outlier.untuned_ms) == 30.0
