@@ -24,11 +24,13 @@ from droidmace.devices.lock import DeviceLock
 from droidmace.devices.monitor import Monitor
 from droidmace.devices.probe import ProbeReport, probe
 from droidmace.devices.select import find_device
-from droidmace.errors import PreflightError
+from droidmace.errors import DroidmaceError, PreflightError
+from droidmace.files import write_atomically
 from droidmace.macerun.invocation import Invocation
 from droidmace.macerun.session import DEFAULT_ROOT, MaceRunSession
 from droidmace.results import TuneResult
 from droidmace.tuning.journal import Journal
+from droidmace.tuning.salvage import salvage
 from droidmace.tuning.statistics import PairedRatio
 from droidmace.workflows.artefacts import Artefacts, pull_artefacts
 from droidmace.workflows.binaries import Binary, choose_binary
@@ -42,6 +44,7 @@ from droidmace.workflows.measure import (
 )
 from droidmace.workflows.models import ModelFiles
 from droidmace.workflows.phase import NoteCallback, Phase
+from droidmace.workflows.phone_tuner import TUNED
 from droidmace.workflows.prove import Subject, prove
 from droidmace.workflows.samples import Samples
 from droidmace.workflows.search import SearchOutcome, SearchTarget, run_search_on_phone
@@ -296,7 +299,13 @@ class _Story:
         )
         name = "tune" if settings.kind is SearchKind.MACE else "search"
         with self._phase(name) as phase, Journal.open(path, _identity(plan)) as journal:
-            found = run_search_on_phone(target, settings, journal, phase.progress)
+            try:
+                found = run_search_on_phone(target, settings, journal, phase.progress)
+            except (DroidmaceError, KeyboardInterrupt) as error:
+                kept = _keep(journal)
+                if kept and isinstance(error, DroidmaceError):
+                    error.hint = f"{error.hint}; {kept}" if error.hint else kept
+                raise
             phase.summary = _search_text(found)
         if found.summary is None:
             return found
@@ -327,6 +336,24 @@ def _identity(plan: _Plan) -> dict[str, str]:
         "limit_opencl_kernel_time": str(plan.base.limit_opencl_kernel_time),
         "opencl_queue_window_size": str(plan.base.opencl_queue_window_size),
     }
+
+
+def _keep(journal: Journal) -> str:
+    """Leave what a broken-off search has found where it can be used; say where, if anywhere.
+
+    The phone's tuner writes its file only at its end: its winners so far become one here.
+    """
+    content = journal.content
+    if content.winners and TUNED not in content.steps:
+        path = journal.path.with_suffix(".salvaged.bin")
+        write_atomically(path, salvage(content))
+        return f"{len(content.winners)} tuned kernels were saved in {path}"
+    if content.runs:
+        return (
+            f"{len(content.runs)} runs of the search are kept in {journal.path}: the same command "
+            "goes on from there"
+        )
+    return ""
 
 
 def _search_text(found: SearchOutcome) -> str:

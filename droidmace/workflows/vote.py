@@ -54,7 +54,6 @@ class Elected:
             entries=entries,
             readable={readable_symbol(key): value for key, value in entries.items()},
             summary=summary,
-            notes=(*found.notes, f"{self.phones} phones of this model voted on every kernel"),
         )
 
 
