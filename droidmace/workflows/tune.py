@@ -259,6 +259,7 @@ class _Story:
             )
             # A search that is over is not gone on with: its journal is the bundle's now.
             plan.journal.unlink()
+            _salvaged(plan.journal).unlink(missing_ok=True)
             phase.summary = str(result.bundle)
         return result
 
@@ -345,8 +346,11 @@ def _keep(journal: Journal) -> str:
     """
     content = journal.content
     if content.winners and TUNED not in content.steps:
-        path = journal.path.with_suffix(".salvaged.bin")
-        write_atomically(path, salvage(content))
+        path = _salvaged(journal.path)
+        try:
+            write_atomically(path, salvage(content))
+        except OSError as error:
+            return f"the tuned kernels so far could not be saved: {error}"
         return f"{len(content.winners)} tuned kernels were saved in {path}"
     if content.runs:
         return (
@@ -354,6 +358,10 @@ def _keep(journal: Journal) -> str:
             "goes on from there"
         )
     return ""
+
+
+def _salvaged(journal: Path) -> Path:
+    return journal.with_suffix(".salvaged.bin")
 
 
 def _search_text(found: SearchOutcome) -> str:
