@@ -9,7 +9,7 @@ from landscapes import Landscape, net
 
 from droidmace.tuning.loop import Budget, LoopSettings, confirmation, kernel_winners, run_search
 from droidmace.tuning.search import History, Plan, RunRecord, RunStatus
-from droidmace.tuning.selection import cautious_ms, chosen, contenders, noise_of
+from droidmace.tuning.selection import chosen, contenders, noise_of, standings, typical_ms
 from droidmace.tuning.strategies.guided import Guided
 from droidmace.tuning.strategies.plain import MaceList, RandomSearch
 
@@ -156,9 +156,19 @@ def test_a_lucky_sample_does_not_win_over_a_known_choice() -> None:
     samples[one.default] = [1.2, 1.0, 1.1, 1.15, 1.05]
     samples[steady] = [0.9, 1.0, 0.8, 0.95, 0.85]
     samples[lucky] = [0.88]
+    for place, usual in enumerate((0.98, 1.03, 1.05, 1.1)):
+        samples[(one.keys[0].candidates[3 + place],)] = [usual]
     noise = noise_of(history.groups.values())
     assert 0.05 < noise < 0.15
     assert history.best[one.name] == lucky
     assert chosen(history)[one.name] == steady
     assert contenders(history.groups[one.name], noise, 5)[:2] == [steady, lucky]
-    assert cautious_ms([1.0] * 4, 0.1) < cautious_ms([1.0], 0.1)
+    stand = standings(history.groups[one.name], noise)
+    assert stand[lucky].deviation > stand[steady].deviation
+    assert math.exp(stand[lucky].expected) > 0.88
+
+
+def test_a_choice_is_typically_what_most_of_its_samples_say() -> None:
+    assert typical_ms([2.0]) == pytest.approx(2.0)
+    assert typical_ms([1.0, 4.0]) == pytest.approx(2.0)
+    assert typical_ms([1.0, 1.0, 1.0, 1.0, 100.0]) == pytest.approx(1.0)
