@@ -349,6 +349,8 @@ class TuneResult:
     """Inferences that each figure of ``untuned_run_ms`` and ``tuned_run_ms`` averages."""
     warnings: tuple[str, ...] = ()
     bundle: str | None = None
+    latency_bootstrap: tuple[float, float] | None = None
+    """A bootstrap interval of ``latency_ratio``'s median: it describes, and decides nothing."""
     search: SearchSummary | None = None
     """The host-guided search; None when the phone's own tuner alone chose."""
 
@@ -387,6 +389,7 @@ class TuneResult:
                 "tuned": median(self.tuned_run_ms),
             },
             "latency_ratio": _ratio_document(self.latency_ratio),
+            "latency_bootstrap": list(self.latency_bootstrap) if self.latency_bootstrap else None,
             "startup_ratio": _ratio_document(self.startup_ratio),
             "top1": {
                 "reference": self.accuracy.reference,

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 
 from droidmace.results import LatencyBlock
 from droidmace.tuning.sequential import Finding, finding, sequential_ratio
-from droidmace.tuning.statistics import PairedRatio
+from droidmace.tuning.statistics import PairedRatio, bootstrap_median
 
 Conditions = tuple[float | None, float | None]
 """Temperature of the chip's hottest zone (degrees Celsius) and the GPU's clock (MHz), if known."""
@@ -57,6 +57,11 @@ class LatencyEvidence:
     ratio: PairedRatio
     finding: Finding
     notes: tuple[str, ...] = ()
+
+    @property
+    def bootstrap(self) -> tuple[float, float]:
+        """A bootstrap interval of the median ratio: told beside the one that decides."""
+        return bootstrap_median([block.ratio for block in self.blocks if not block.thrown_out])
 
     def samples_ms(self, *, tuned: bool) -> tuple[float, ...]:
         """The kept blocks' samples of one side."""

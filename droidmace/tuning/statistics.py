@@ -11,7 +11,10 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 CONFIDENCE = 0.95
+_RESAMPLES = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,21 @@ def paired_ratio(before: Sequence[float], after: Sequence[float]) -> PairedRatio
     return PairedRatio(
         pairs, median, ratios[rank - 1], ratios[pairs - rank], _coverage(pairs, rank)
     )
+
+
+def bootstrap_median(samples: Sequence[float], seed: int = 0) -> tuple[float, float]:
+    """Where the median lies when samples are drawn anew from these: the middle 95 % of the draws.
+
+    Efron's percentile interval (Annals of Statistics 7, 1979). It describes the samples well, and
+    is narrower than what is known if there are few or if they were looked at while they came: so it
+    is told, and nothing is decided by it. The same seed gives the same interval.
+    """
+    if not samples:
+        raise ValueError("a bootstrap needs at least one sample")
+    drawn = np.random.default_rng(seed).choice(np.asarray(samples), (_RESAMPLES, len(samples)))
+    tail = (1.0 - CONFIDENCE) / 2
+    low, high = np.quantile(np.median(drawn, axis=1), (tail, 1.0 - tail))
+    return float(low), float(high)
 
 
 def _coverage(pairs: int, rank: int) -> float:

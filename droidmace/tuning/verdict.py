@@ -9,6 +9,8 @@ from droidmace.results import Verdict
 from droidmace.tuning.sequential import Finding, finding
 from droidmace.tuning.statistics import PairedRatio, share_at_most
 
+_NOT_BY_TUNING = "untuned it is as wrong, so look at the model or its inputs, not at tuning"
+
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
@@ -55,6 +57,7 @@ class Evidence:
     latency: PairedRatio
     labels: Labels | None
     finite: bool
+    untuned_finite: bool = True
     similarity: float = 1.0
     why_program_fails: str = ""
     programs_from_cache: int = 0
@@ -88,7 +91,8 @@ def judge(evidence: Evidence, thresholds: Thresholds = Thresholds()) -> Judgemen
 def _wrong_answers(evidence: Evidence, limits: Thresholds) -> str:
     """Why the answers count as wrong; empty if they do not."""
     if not evidence.finite:
-        return "the tuned outputs hold NaN or infinite values"
+        text = "the tuned outputs hold NaN or infinite values"
+        return text if evidence.untuned_finite else f"{text}; {_NOT_BY_TUNING}"
     if evidence.similarity < limits.min_similarity:
         return (
             f"tuned outputs differ from untuned ones: cosine {evidence.similarity:.6f} "
@@ -113,7 +117,7 @@ def _wrong_answers(evidence: Evidence, limits: Thresholds) -> str:
             f"(at least {limits.min_agreement:.2%} must be)"
         )
         if too_few(labels.untuned_reference):
-            text += "; untuned it is as wrong, so look at the model or its inputs, not at tuning"
+            text += f"; {_NOT_BY_TUNING}"
         return text
     return ""
 

@@ -41,6 +41,7 @@ class Answers:
     finite: bool
     similarity: float
     summary: str
+    untuned_finite: bool = True
     warnings: tuple[str, ...] = ()
 
 
@@ -69,7 +70,7 @@ def compare_answers(
             for tensor in measurer.outputs
         }
     untuned, tuned_outputs = runs[False], runs[True]
-    finite = all(bool(np.isfinite(values).all()) for values in tuned_outputs.values())
+    finite, untuned_finite = _all_finite(tuned_outputs), _all_finite(untuned)
     similarity = min(
         _smallest_cosine(values, tuned_outputs[name]) for name, values in untuned.items()
     )
@@ -79,6 +80,7 @@ def compare_answers(
             finite=finite,
             similarity=similarity,
             summary=f"tuned and untuned outputs: cosine {similarity:.6f}",
+            untuned_finite=untuned_finite,
         )
     name = model.outputs[0].name
     warnings: list[str] = []
@@ -102,6 +104,7 @@ def compare_answers(
         similarity=similarity,
         summary=f"Top-1 {accuracy.tuned:.2%} on {count} images, {agree:.2%} of the "
         f"labels as {against}",
+        untuned_finite=untuned_finite,
         warnings=tuple(warnings),
     )
 
@@ -156,6 +159,10 @@ def _read(device: Device, folder: str, tensor: TensorArg, suffixes: Sequence[str
             hint="run the command again",
         )
     return result.stdout
+
+
+def _all_finite(outputs: Outputs) -> bool:
+    return all(bool(np.isfinite(values).all()) for values in outputs.values())
 
 
 def _smallest_cosine(before: Values, after: Values) -> float:

@@ -120,6 +120,7 @@ def _evidence(
         latency=latency.ratio,
         labels=labels,
         finite=answers.finite,
+        untuned_finite=answers.untuned_finite,
         similarity=answers.similarity,
         why_program_fails=load.why_not,
         programs_from_cache=len(sources.cache) if sources else 0,

@@ -222,6 +222,7 @@ class _Story:
             untuned_run_ms=proof.latency.samples_ms(tuned=False),
             tuned_run_ms=proof.latency.samples_ms(tuned=True),
             latency_ratio=_as_tuple(proof.latency.ratio),
+            latency_bootstrap=proof.latency.bootstrap,
             startup_ratio=_as_tuple(proof.evidence.startup),
             latency_blocks=proof.latency.blocks,
             accuracy=proof.answers.accuracy,

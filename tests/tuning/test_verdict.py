@@ -5,13 +5,19 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from droidmace.results import Verdict
 from droidmace.tuning.sequential import sequential_ratio
-from droidmace.tuning.statistics import PairedRatio, paired_ratio, share_at_most
+from droidmace.tuning.statistics import (
+    PairedRatio,
+    bootstrap_median,
+    paired_ratio,
+    share_at_most,
+)
 from droidmace.tuning.verdict import Evidence, Labels, judge
 
 FASTER = PairedRatio(pairs=5, median=0.8, low=0.75, high=0.85, confidence=0.9375)
@@ -79,6 +85,30 @@ def test_a_model_that_was_wrong_before_is_not_blamed_on_tuning() -> None:
     judgement = judge(replace(ALL_GOOD, labels=Labels(1000, 1.0, 0.5, 0.5)))
     assert judgement.verdict is Verdict.REJECT
     assert "not at tuning" in judgement.reasons[0]
+
+
+@pytest.mark.parametrize("untuned_finite", [True, False])
+def test_nan_that_was_there_before_is_not_blamed_on_tuning(untuned_finite: bool) -> None:
+    judgement = judge(replace(ALL_GOOD, finite=False, untuned_finite=untuned_finite))
+    assert judgement.verdict is Verdict.REJECT
+    assert ("not at tuning" in judgement.reasons[0]) is not untuned_finite
+
+
+def test_a_bootstrap_covers_the_median_about_as_often_as_it_says() -> None:
+    random = np.random.default_rng(5)
+    hits = 0
+    for _ in range(200):
+        low, high = bootstrap_median(list(random.lognormal(0.0, 0.3, 30)))
+        hits += low <= 1.0 <= high
+    assert 0.88 * 200 <= hits <= 0.99 * 200
+
+
+def test_a_bootstrap_is_the_same_every_time() -> None:
+    ratios = [0.9, 0.95, 0.91, 0.97, 0.93]
+    assert bootstrap_median(ratios) == bootstrap_median(ratios)
+    assert bootstrap_median([0.9]) == (0.9, 0.9)
+    with pytest.raises(ValueError, match="at least one"):
+        bootstrap_median([])
 
 
 @given(st.integers(1, 400), st.data())
