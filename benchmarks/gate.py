@@ -2,6 +2,8 @@
 
     python benchmarks/gate.py --seeds 2        a look, some five minutes
     python benchmarks/gate.py                  20 seeds of each case; writes results/DATE-gate.json
+    python benchmarks/gate.py --simulate 1000  the rule for latency alone, on simulated phones: how
+                                               small a gain it finds at which scatter
 
 Every run tunes on an emulated phone behind the real adb server, with a ``mace_run`` whose times and
 answers are planned (tests/planted): what tuning is worth is known, and the noise is that of phones.
@@ -12,7 +14,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import datetime
+import itertools
 import json
 import os
 import queue
@@ -38,14 +42,24 @@ from machine import describe_machine  # noqa: E402
 
 from droidmace.emulator import manager  # noqa: E402
 from droidmace.emulator.adb_server import find_adb  # noqa: E402
+from droidmace.tuning.latency import BlockRules, LatencyEvidence, compare_latency  # noqa: E402
+from droidmace.tuning.sequential import Finding  # noqa: E402
 from tests.planted.cases import CASES, Case, Outcome, tune_planted  # noqa: E402
+from tests.planted.plan import Plan  # noqa: E402
+from tests.planted.planted_mace_run import latency_ms  # noqa: E402
 
 ERROR = "error"
+GAINS = (0.05, 0.03, 0.02, 0.015, 0.01, 0.0)
+SCATTERS = (0.006, 0.012, 0.025)
+"""Of a process's average latency, as a share of 1."""
 
 
 def main() -> None:
     """See the module's docstring."""
     arguments = _arguments()
+    if arguments.simulate:
+        print(_sensitivity(arguments.simulate))
+        return
     cases = [case for case in CASES if case.name.startswith(tuple(arguments.cases or ("",)))]
     if not cases:
         sys.exit(f"error: no such case; there are: {', '.join(case.name for case in CASES)}")
@@ -177,6 +191,33 @@ def _table(cases: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def _sensitivity(phones: int) -> str:
+    """A row per scatter, a column per true gain: share of runs that prove a gain, median blocks."""
+    lines = [
+        "| scatter | " + " | ".join(f"{gain:.1%}" for gain in GAINS) + " |",
+        "|---" * (len(GAINS) + 1) + "|",
+    ]
+    for scatter in SCATTERS:
+        cells = []
+        for gain in GAINS:
+            found = [
+                _simulated(Plan(seed=seed, tuned_factor=1.0 - gain, process_sigma=scatter))
+                for seed in range(phones)
+            ]
+            share = sum(one.finding is Finding.GAIN for one in found) / phones
+            blocks = statistics.median(one.ratio.pairs for one in found)
+            cells.append(f"{share:.1%} ({blocks:g})")
+        lines.append(f"| {scatter:.1%} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _simulated(plan: Plan) -> LatencyEvidence:
+    planned, numbers = dataclasses.asdict(plan), itertools.count()
+    return compare_latency(
+        lambda is_tuned: latency_ms(planned, next(numbers), is_tuned), BlockRules()
+    )
+
+
 @contextlib.contextmanager
 def _lab() -> Iterator[None]:
     """A home, an adb server and a folder of phones of our own, in this process's environment."""
@@ -219,6 +260,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--first", type=int, default=1, help="the first seed (1)")
     parser.add_argument("--phones", type=int, default=2, help="phones at work (2)")
     parser.add_argument("--cases", nargs="*", metavar="NAME", help="beginnings of their names")
+    parser.add_argument("--simulate", type=int, metavar="PHONES", help="no phone: see above")
     parser.add_argument("--out", type=Path, help="where the results go")
     return parser.parse_args()
 
