@@ -40,7 +40,14 @@ def _record(arguments: argparse.Namespace) -> None:
     if arguments.driver not in drivers:
         sys.exit(f"error: no OpenCL driver {arguments.driver}; found: {', '.join(drivers)}")
     cores = arguments.cores or sorted(os.sched_getaffinity(0))
-    effort = Effort(arguments.seconds, arguments.passes, cores, arguments.cores_per_process)
+    effort = Effort(
+        arguments.seconds,
+        arguments.passes,
+        cores,
+        arguments.cores_per_process,
+        arguments.rounds,
+        arguments.powers_only,
+    )
     out = arguments.out or DATA
     begun_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="search_benchmark_") as scratch:
@@ -78,6 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     record.add_argument("--passes", type=int, default=12, help="samples of each candidate at most")
     record.add_argument("--cores", type=_cores, help="such as 0-7; all by default")
     record.add_argument("--cores-per-process", type=int, default=2)
+    record.add_argument("--rounds", type=int, default=1, help="runs that a sample is the mean of")
+    record.add_argument("--powers-only", action="store_true", help="where each size is compiled")
     record.add_argument("--work", type=Path, help="folder for converted nets, kept")
     record.add_argument("--out", type=Path, help="folder of the journal; search_data by default")
     return parser

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import nets
+import numpy as np
 import onnx
 from drivers import Driver
 from machine import describe_machine
@@ -34,6 +35,8 @@ WORKER = Path(__file__).resolve().parent / "worker.py"
 _SURVEY_TIMEOUT_S = 300.0
 _GRACE_S = 20.0
 _POCL_COMPILE_MS = 150.0
+_WINDOW = 31
+"""Samples over which drift is judged; odd."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +47,10 @@ class Effort:
     passes: int
     cores: Sequence[int]
     cores_per_process: int = 2
+    rounds: int = 1
+    """Runs that a sample is the mean of."""
+    powers_only: bool = False
+    """Leave out what is neither MACE's own nor made of powers of two."""
 
     @property
     def shares(self) -> list[list[int]]:
@@ -84,6 +91,8 @@ def record(driver: Driver, net: str, effort: Effort, folder: Path) -> Iterator[b
     compiles = driver.name == "pocl"
     request |= {
         "passes": effort.passes,
+        "rounds": effort.rounds,
+        "most_rank": 1 if effort.powers_only else 2,
         "compiles_per_size": compiles,
         "deadline_s": time.time() + effort.seconds - (time.monotonic() - begun_s),
     }
@@ -105,14 +114,44 @@ def record(driver: Driver, net: str, effort: Effort, folder: Path) -> Iterator[b
     samples: dict[tuple[int, int], list[float]] = {}
     refused: dict[tuple[int, int], str] = {}
     for worker in workers:
+        series: list[tuple[tuple[int, int], float]] = []
         for group, candidate, found in worker.lines(request["deadline_s"] + _GRACE_S):
             if isinstance(found, str):
                 refused[group, candidate] = found
             else:
-                samples.setdefault((group, candidate), []).append(found)
+                series.append(((group, candidate), found))
+        for (pair, _), time_ms in zip(series, without_drift(series), strict=True):
+            samples.setdefault(pair, []).append(float(f"{time_ms:.4g}"))
     if not samples:
         raise RecordError(workers[0].last_words())
     yield from journal(_identity(driver, net, survey, effort), survey, samples, refused)
+
+
+def without_drift(series: Sequence[tuple[tuple[int, int], float]]) -> list[float]:
+    """Times (ms) of one process, in their order, as if the machine had been as fast all the while.
+
+    A clock that changes or a neighbour slows everything for some seconds. So each sample is divided
+    by how much slower than usual those just before and after it were: the median of their ratios to
+    their own candidates' medians. Candidates come in random order, so no group's own time is in
+    that. Twice, since the medians know less drift the second time.
+    """
+    times = np.array([time_ms for _, time_ms in series])
+    places: dict[tuple[int, int], list[int]] = {}
+    for place, (pair, _) in enumerate(series):
+        places.setdefault(pair, []).append(place)
+    logs = np.log(np.maximum(times, 1e-9))
+    drift = np.zeros(len(times))
+    for _ in range(2):
+        usual = np.empty(len(times))
+        for where in places.values():
+            usual[where] = np.median(logs[where] - drift[where])
+        padded = np.pad(
+            logs - usual, _WINDOW // 2, mode="reflect" if len(times) > _WINDOW else "edge"
+        )
+        windows = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)
+        drift = np.median(windows, axis=1)[: len(times)]
+    corrected: list[float] = (times / np.exp(drift - np.median(drift))).tolist()
+    return corrected
 
 
 def journal(
@@ -150,7 +189,7 @@ def journal(
             run = RunRecord(
                 plan={facts[g].name: choices[g][index] for g in measured},
                 status=RunStatus.OK,
-                rounds=1,
+                rounds=int(identity["rounds"]),
                 group_ms={facts[g].name: time_ms for g, time_ms in measured.items()},
             )
             yield _line(JournalRun(index, repeat, run), facts)
@@ -267,6 +306,8 @@ def _identity(
         "gpu": machine["gpu"] or "",
         "cores_per_process": str(len(effort.shares[0])),
         "processes": str(len(effort.shares)),
+        "rounds": str(effort.rounds),
+        "space": "powers of two, and MACE's own" if effort.powers_only else "all",
         "revision": machine["revision"] or "",
         "date": machine["date"],
     }

@@ -219,6 +219,7 @@ class Measurement:
             (rank, self._generator.random(), (place, index))
             for place, group in enumerate(self._groups)
             for index, rank in enumerate(group.ranks)
+            if rank <= self._request["most_rank"]
         ]
         return [pair for *_, pair in sorted(ranked)]
 
@@ -240,26 +241,27 @@ class Measurement:
             try:
                 if warm_up:
                     sample_ms(self._net, group, params)
-                time_ms = sample_ms(self._net, group, params)
+                time_ms = sample_ms(self._net, group, params, self._request["rounds"])
             except cl.Error as exc:
                 yield (self._names[place], index, str(exc)[:120])
                 continue
             pair = (place, index)
             self._fastest[pair] = min(time_ms, self._fastest.get(pair, time_ms))
             self._best[place] = min(time_ms, self._best.get(place, time_ms))
-            yield (self._names[place], index, float(f"{time_ms:.4g}"))
+            yield (self._names[place], index, time_ms)
 
 
-def sample_ms(net: GpuNet, group: MeasuredGroup, params: tuple[int, ...] | None) -> float:
-    """Time of all the group's commands, in ms. Raises ``cl.Error``."""
+def sample_ms(net: GpuNet, group: MeasuredGroup, params: Params | None, rounds: int = 1) -> float:
+    """Mean time of all the group's commands over some rounds, in ms. Raises ``cl.Error``."""
     gpu = net._gpu
     events = [
         event
+        for _ in range(rounds)
         for dispatch in group.dispatches
         for event in gpu._launch(dispatch, dispatch.default if params is None else params)
     ]
     gpu.device.queue.finish()
-    return sum(event.profile.end - event.profile.start for event in events) / 1e6
+    return sum(event.profile.end - event.profile.start for event in events) / 1e6 / rounds
 
 
 if __name__ == "__main__":
