@@ -41,6 +41,7 @@ from droidmace.tuning.space import key_space
 from droidmace.tuning.strategies.catalogue import make_strategy
 from droidmace.workflows.measure import Progress
 from droidmace.workflows.phone_tuner import CUT_SHORT, TUNED, run_phone_tuner
+from droidmace.workflows.search_ahead import Ahead
 from droidmace.workflows.search_bench import PhoneBench, SearchTarget
 from droidmace.workflows.search_cost import phone_tuner_cost_s
 from droidmace.workflows.search_keys import (
@@ -67,9 +68,9 @@ _SAFE_KWG_SIZE = 256
 _MIN_COVERED = 0.75
 """Share of all ops' time that guessed keys must stand for."""
 _ANCHOR_SAMPLES = 2
-_BATCH_S = 12.0
-"""How long a batch of processes should take: one command on the phone, one look at the results."""
-_MAX_BATCH = 24
+_BATCH_S = 4.0
+"""How long a batch of processes should take at least: each costs a command on the phone."""
+_MAX_BATCH = 12
 _LEAST_PROCESS_S = 0.02
 """Phones tell the time by hundredths of a second."""
 _MAX_ROUNDS = 50
@@ -295,9 +296,12 @@ class _Search:
         before_s = max((run.spent_s for run in content.runs if run.repeat < repeat), default=0.0)
         own_s = max((run.spent_s - before_s for run in own), default=0.0)
         budget = self._budget(history, own_s)
+        batch = min(max(math.ceil(_BATCH_S / self.process_s), LoopSettings().batch), _MAX_BATCH)
+        strategy = Ahead(make_strategy(_STRATEGIES[self.search.kind], repeat))
         running: list[Generator[RunRecord, None, None]] = []
 
         def evaluate(plans: Sequence[Plan]) -> Generator[RunRecord, None, None]:
+            strategy.started(history, plans)
             running[:] = [self._kept(bench.measure(plans), repeat)]
             return running[0]
 
@@ -305,18 +309,17 @@ class _Search:
             spent_s = content.runs[-1].spent_s
             points.append(SearchPoint(spent_s, so_far.evaluations, so_far.total_ms(chosen(so_far))))
             self._show(so_far, budget, spent_s - before_s, repeat)
+            strategy.ended(so_far)
 
         began_s = self.clock()
         try:
             run_search(
-                make_strategy(_STRATEGIES[self.search.kind], repeat),
+                strategy,
                 evaluate,
                 Budget(budget.seconds, budget.evaluations, own_s),
                 history,
                 on_record=observe,
-                settings=LoopSettings(
-                    batch=min(max(int(_BATCH_S / self.process_s), 2), _MAX_BATCH)
-                ),
+                settings=LoopSettings(batch=batch),
                 clock=lambda: self.clock() - began_s,
             )
         finally:
