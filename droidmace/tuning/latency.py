@@ -1,7 +1,11 @@
 """Is tuned faster than untuned? Blocks of fresh processes, until it is known or not worth more.
 
-A block is four fresh processes: untuned, tuned, tuned, untuned, and in the next block the other way
-round. A phone that slows down evenly hurts both sides of a block alike. The outer two are the same
+A block is four fresh processes: untuned, tuned, tuned, untuned, or the other way round. A phone
+that slows down evenly hurts both sides of a block alike. Which side stands outside is drawn by lot:
+with a fixed order some phone keeps step, such as one that does other work every eighth time, and
+all blocks err the same way. Where a block does not begin as the one before has ended, a process of
+its outer side runs first and does not count: so each side follows each side equally often, and a
+phone that is hot from the one does not make the other look slow. The outer two are the same
 variant, so they are the block's canary: if they differ by more than ``max_drift`` something
 happened in between, and the block is thrown out and measured again. If both untuned processes are
 slower than in the first blocks by more than ``max_slowdown``, the phone throttles: the block is
@@ -16,6 +20,7 @@ cannot invent one.
 
 from __future__ import annotations
 
+import random
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -80,13 +85,16 @@ def compare_latency(
     cool_down: Callable[[], bool] = lambda: False,
     conditions: Callable[[], Conditions] = lambda: (None, None),
     progress: Callable[[str, int, int], None] = lambda *_: None,
+    lot: random.Random | None = None,
 ) -> LatencyEvidence:
     """Measure blocks until the gain is proven, disproven, or the blocks are used up.
 
     ``run_ms(is_tuned)`` starts a fresh process and returns its average latency; ``cool_down`` waits
     until the phone is cooler, False if that cannot be told; ``conditions`` tells how the phone is
-    at the end of a block.
+    at the end of a block; ``lot`` draws which side stands outside, anew every time if left out.
     """
+    lot = lot or random.Random()  # noqa: S311 - nobody guesses it to gain by it
+    last: bool | None = None
     blocks: list[LatencyBlock] = []
     notes: list[str] = []
     kept: list[float] = []
@@ -95,7 +103,11 @@ def compare_latency(
     found = Finding.OPEN
     while len(kept) < rules.max_blocks:
         progress(_progress_text(kept), len(kept), rules.max_blocks)
-        times = _four(run_ms, tuned_outside=len(blocks) % 2 == 1)
+        outside = lot.random() < 0.5
+        if outside is not last:
+            run_ms(outside)
+        last = outside
+        times = _four(run_ms, tuned_outside=outside)
         hottest_c, gpu_mhz = conditions()
         times = replace(times, hottest_c=hottest_c, gpu_mhz=gpu_mhz)
         reason = ""

@@ -35,8 +35,10 @@ class Plan:
     process's average latency (clocks and memory differ from process to process);
     ``outlier_share`` of the processes are slower by a share in ``outlier_range``; ``drift`` is how
     far slow waves go. From the ``throttle_after``-th process that measures latency on all take
-    ``throttle_factor`` as long. ``cold_ms`` and ``warm_ms``: init and first warm-up without and
-    with a stored program. ``crashes_on_stored_program``: the driver ends the process instead.
+    ``throttle_factor`` as long. ``after_tuned_factor``: how much longer it takes after a tuned
+    process, which leaves the phone hotter than an untuned one. ``cold_ms`` and ``warm_ms``: init
+    and first warm-up without and with a stored program. ``crashes_on_stored_program``: the driver
+    ends the process instead.
     """
 
     seed: int
@@ -48,6 +50,7 @@ class Plan:
     drift: float = 0.03
     throttle_after: int = NEVER
     throttle_factor: float = 1.4
+    after_tuned_factor: float = 1.0
     cold_ms: tuple[float, float] = (300.0, 1500.0)
     warm_ms: tuple[float, float] = (60.0, 40.0)
     start_sigma: float = 0.05

@@ -28,7 +28,7 @@ PROGRAM_FILE = "mace_cl_compiled_program.bin"
 RULE = "=" * 56
 
 
-def latency_ms(plan, number, tuned):
+def latency_ms(plan, number, tuned, after_tuned=False):
     """Average latency of a process, the ``number``-th that measures one."""
     chance = random.Random(f"{plan['seed']} {number}")
     time_ms = plan["untuned_ms"] * (plan["tuned_factor"] if tuned else 1.0)
@@ -39,6 +39,8 @@ def latency_ms(plan, number, tuned):
     time_ms *= 1.0 + plan["drift"] * math.sin(2 * math.pi * (number / 40 + plan["seed"] / 7))
     if number >= plan["throttle_after"]:
         time_ms *= plan["throttle_factor"]
+    if after_tuned:
+        time_ms *= plan["after_tuned_factor"]
     return time_ms
 
 
@@ -77,11 +79,13 @@ def file_name(tensor):
     return "".join(c if c.isalnum() and c.isascii() else "_" for c in tensor)
 
 
-def count_process(kind):
-    """How many processes of this kind the plan has had before this one."""
-    with open(f"{sys.argv[0]}.{PLAN['seed']}.{kind}", "ab") as stream:  # noqa: PTH123
-        stream.write(b".")
-        return stream.tell() - 1
+def count_process(kind, tuned):
+    """How many processes of this kind the plan had before, and whether the last was tuned."""
+    with open(f"{sys.argv[0]}.{PLAN['seed']}.{kind}", "a+b") as stream:  # noqa: PTH123
+        stream.seek(0)
+        before = stream.read()
+        stream.write(b"t" if tuned else b"u")
+    return len(before), before.endswith(b"t")
 
 
 def has_stored_program(path):
@@ -137,8 +141,8 @@ def run_model(flags, row, init_ms, warmup_ms, *, tuned):
     if rounds:
         say("tools/mace_run.cc:600", "Run model")
         # Processes of one round are for the start-up; they do not count towards the throttling.
-        number = count_process("latency") if rounds > 1 else 0
-        average_ms = latency_ms(PLAN, number, tuned)
+        number, after_tuned = count_process("latency", tuned) if rounds > 1 else (0, False)
+        average_ms = latency_ms(PLAN, number, tuned, after_tuned)
         say("tools/mace_run.cc:668", f"Average latency: {average_ms:.6g} ms")
     path = f"{flags['output_file']}_{file_name(flags['output_node'])}"
     write(path, row)
@@ -158,7 +162,7 @@ def main():
     say("tools/mace_run.cc:720", "mace version: v1.1.1")
     warm = has_stored_program(stored)
     tuned = not tuning and has_parameters(flags.get("opencl_parameter_file", ""))
-    init_ms, warmup_ms = start_ms(PLAN, count_process("start"), warm)
+    init_ms, warmup_ms = start_ms(PLAN, count_process("start", tuned)[0], warm)
     say("tools/mace_run.cc:459", f"Create Mace Engine latency: {init_ms:.6g} ms")
     say("tools/mace_run.cc:466", f"Total init latency: {init_ms:.6g} ms")
     say("tools/mace_run.cc:315", "runtimes: [CPU, GPU]")

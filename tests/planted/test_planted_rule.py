@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
@@ -27,7 +28,7 @@ def measured(case: Case, seed: int) -> LatencyEvidence:
         processes += 1
         return latency_ms(plan, processes - 1, is_tuned)
 
-    return compare_latency(run_ms, RULES)
+    return compare_latency(run_ms, RULES, lot=random.Random(seed))
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +76,7 @@ def test_nothing_is_thrown_out_because_one_side_is_slow() -> None:
             number += 1
             return latency_ms(plan, number - 1, is_tuned != swapped)
 
-        found = compare_latency(run_ms, BlockRules(min_gain=0.0, max_blocks=11))
+        rules = BlockRules(min_gain=0.0, max_blocks=11)
+        found = compare_latency(run_ms, rules, lot=random.Random(1))
         thrown.append([bool(block.thrown_out) for block in found.blocks])
     assert thrown[0] == thrown[1]

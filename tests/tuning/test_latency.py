@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -18,13 +19,15 @@ SEEDS = 200
 class PlantedPhone:
     """``factor``: tuned / untuned. Each process is off by ``noise``, now and then by far more.
 
-    ``pace`` says by what the n-th process is slower than the first.
+    ``pace`` says by what the n-th process is slower than the first, ``after_tuned`` by what one is
+    slower that follows a tuned one.
     """
 
     factor: float
     seed: int = 0
     noise: float = 0.015
     pace: Callable[[int], float] = lambda _: 1.0
+    after_tuned: float = 1.0
     ran: list[bool] = field(default_factory=list)
     cooled: int = 0
 
@@ -32,15 +35,26 @@ class PlantedPhone:
         self._random = np.random.default_rng(self.seed)
 
     def run_ms(self, is_tuned: bool) -> float:
+        heated = self.after_tuned if self.ran and self.ran[-1] else 1.0
         self.ran.append(is_tuned)
-        time_ms = 10.0 * (self.factor if is_tuned else 1.0) * self.pace(len(self.ran))
+        time_ms = heated * 10.0 * (self.factor if is_tuned else 1.0) * self.pace(len(self.ran))
         time_ms *= float(np.exp(self._random.normal(0.0, self.noise)))
         if self._random.random() < 0.04:
             time_ms *= float(self._random.uniform(1.1, 1.5))
         return time_ms
 
     def compare(self, rules: BlockRules | None = None) -> LatencyEvidence:
-        return compare_latency(self.run_ms, rules or BlockRules())
+        return compare_latency(self.run_ms, rules or BlockRules(), lot=random.Random(self.seed))
+
+
+class TakingTurns(random.Random):
+    """Untuned outside, tuned outside, and so on."""
+
+    tuned = True
+
+    def random(self) -> float:
+        self.tuned = not self.tuned
+        return 0.1 if self.tuned else 0.9
 
 
 def share(found: Finding, **planted: object) -> float:
@@ -80,12 +94,46 @@ def test_even_drift_cancels_within_a_block() -> None:
         assert block.ratio == pytest.approx(0.9, abs=0.01)
 
 
-def test_each_block_is_four_processes_and_the_order_changes() -> None:
-    phone = PlantedPhone(factor=0.5, noise=0.0)
-    evidence = phone.compare()
-    assert phone.ran[:8] == [False, True, True, False, True, False, False, True]
-    assert len(phone.ran) == 4 * len(evidence.blocks)
-    assert [block.tuned_outside for block in evidence.blocks[:2]] == [False, True]
+def test_each_block_is_four_processes_whose_order_is_drawn() -> None:
+    orders = set()
+    for seed in range(20):
+        phone = PlantedPhone(factor=0.5, noise=0.0, seed=seed)
+        evidence = phone.compare()
+        expected: list[bool] = []
+        for block in evidence.blocks:
+            outside = block.tuned_outside
+            if expected[-1:] != [outside]:
+                expected.append(outside)
+            expected += [outside, not outside, not outside, outside]
+        assert phone.ran == expected
+        orders.add(tuple(block.tuned_outside for block in evidence.blocks[:3]))
+    assert len(orders) > 4
+
+
+def test_each_side_follows_each_side_equally_often() -> None:
+    phone = PlantedPhone(factor=0.9, noise=0.0, after_tuned=1.5)
+    phone._random = np.random.default_rng(3)
+    ratios = [block.ratio for block in phone.compare(BlockRules(max_drift=10.0)).blocks[:3]]
+    assert ratios == pytest.approx([0.9] * 3)
+
+
+def test_a_process_that_suffers_from_the_one_before_makes_no_gain_and_hides_none() -> None:
+    """With blocks that take turns, and nothing before them, every one of these would ship."""
+    assert share(Finding.GAIN, factor=1.0, noise=0.01, after_tuned=1.05) <= 0.05
+    assert share(Finding.GAIN, factor=0.97, noise=0.01, after_tuned=0.96) >= 0.95
+
+
+def test_other_work_that_keeps_step_with_the_blocks_makes_no_gain() -> None:
+    for phase in (0, 3):
+        assert (
+            share(
+                Finding.GAIN,
+                factor=1.0,
+                noise=0.01,
+                pace=lambda count, phase=phase: 1.2 if count % 8 == phase else 1.0,
+            )
+            <= 0.05
+        )
 
 
 def test_a_clear_gain_ends_after_six_blocks_and_a_hopeless_one_early() -> None:
@@ -94,8 +142,8 @@ def test_a_clear_gain_ends_after_six_blocks_and_a_hopeless_one_early() -> None:
 
 
 def test_a_block_whose_outer_processes_differ_does_not_count() -> None:
-    jump = PlantedPhone(factor=0.5, noise=0.0, pace=lambda count: 1.2 if 3 <= count <= 20 else 1.0)
-    jump._random = np.random.default_rng(11)
+    jump = PlantedPhone(factor=0.5, noise=0.0, pace=lambda count: 1.2 if 4 <= count <= 21 else 1.0)
+    jump._random = np.random.default_rng(3)
     evidence = jump.compare(BlockRules(max_slowdown=0.5))
     first = evidence.blocks[0]
     assert "differ by +20.0%" in first.thrown_out
@@ -106,20 +154,23 @@ def test_a_block_whose_outer_processes_differ_does_not_count() -> None:
 
 @pytest.mark.parametrize("cools", [True, False])
 def test_a_phone_that_throttles_may_cool_down_or_is_taken_as_it_is(cools: bool) -> None:
-    state = {"hot": 1.0, "runs": 0, "asked": 0}
+    state = {"hot": 1.0, "blocks": 0, "asked": 0}
 
     def run_ms(is_tuned: bool) -> float:
-        state["runs"] += 1
-        if state["runs"] == 9:
-            state["hot"] = 1.6
         return 10.0 * state["hot"] * (0.8 if is_tuned else 1.0)
+
+    def end_of_block() -> tuple[None, None]:
+        state["blocks"] += 1
+        if state["blocks"] == 2:
+            state["hot"] = 1.6
+        return None, None
 
     def cool_down() -> bool:
         state["asked"] += 1
         state["hot"] = 1.0 if cools else state["hot"]
         return cools
 
-    evidence = compare_latency(run_ms, BlockRules(), cool_down=cool_down)
+    evidence = compare_latency(run_ms, BlockRules(), cool_down=cool_down, conditions=end_of_block)
     assert evidence.finding is Finding.GAIN
     assert evidence.ratio.median == pytest.approx(0.8)
     thrown = [block for block in evidence.blocks if block.thrown_out]
@@ -151,10 +202,11 @@ def test_an_outlier_inside_a_block_counts_whichever_side_it_hits(hit: bool) -> N
     def run_ms(is_tuned: bool) -> float:
         nonlocal ran
         ran += 1
-        # The second process of the fifth block (untuned outside), or of the sixth.
-        return 30.0 if ran == (18 if hit else 22) else 10.0
+        # Each block has five processes, and the first is not part of it: the second of the fifth
+        # block (untuned outside), or of the sixth.
+        return 30.0 if ran == (23 if hit else 28) else 10.0
 
-    evidence = compare_latency(run_ms, BlockRules(max_blocks=8))
+    evidence = compare_latency(run_ms, BlockRules(max_blocks=8), lot=TakingTurns())
     assert not any(block.thrown_out for block in evidence.blocks)
     outlier = evidence.blocks[4 if hit else 5]
     assert max(outlier.tuned_ms if hit else outlier.untuned_ms) == 30.0
