@@ -12,6 +12,7 @@ import pytest
 from droidmace.bundle.reader import read_bundle
 from droidmace.formats.compiled_program import CompiledProgram
 from droidmace.formats.tuned_parameters import TunedParameters
+from droidmace.tuning.journal import read_journal
 from droidmace.validation.dataset import load_labelled_images
 from tests.conftest import PhoneLab
 from tests.e2e.conftest import ROOT, Done, Droidmace, Tuned, tune
@@ -35,7 +36,9 @@ def test_the_document_tells_what_was_found(tuned: Tuned) -> None:
         assert document[figure]["warm"] > 0
     assert document["run_ms"]["untuned"] > 0
     assert document["run_ms"]["tuned"] > 0
-    assert len(document["raw_samples"]["untuned_run_ms"]) == 2
+    kept = [one for one in document["raw_samples"]["latency_blocks"] if not one["thrown_out"]]
+    assert len(kept) == 2
+    assert len(document["raw_samples"]["untuned_run_ms"]) == 4
     assert document["programs"] == document["programs_from_cache"] > 5
     assert document["tuned_entries"] > 10
     # Every entry but the length of the queue is a kernel's.
@@ -49,8 +52,18 @@ def test_the_bundle_holds_both_artefacts_and_what_was_found(tuned: Tuned) -> Non
     program = tuned.bundle / f"fashion_mnist_compiled_opencl_kernel.{tail}"
     parameters = tuned.bundle / f"fashion_mnist_tuned_opencl_parameter.{tail}"
     assert sorted(path.name for path in tuned.bundle.iterdir()) == sorted(
-        [program.name, parameters.name, "manifest.json", "results.json"]
+        [
+            program.name,
+            parameters.name,
+            "manifest.json",
+            "results.json",
+            "monitor.jsonl",
+            "search_journal.jsonl.gz",
+        ]
     )
+    winners = read_journal(tuned.bundle / "search_journal.jsonl.gz").winners
+    assert winners == TunedParameters.parse(parameters.read_bytes()).entries
+    assert not list(tuned.bundle.parent.glob("*.search.jsonl"))
     parsed = CompiledProgram.parse(program.read_bytes())
     assert parsed.platform_info == tuned.document["platform_info"]
     assert len(parsed.programs) == tuned.document["programs"]
@@ -99,7 +112,7 @@ def test_nothing_is_left_running_or_locked(phone_lab: PhoneLab, tuned: Tuned) ->
 
 def test_inspect_reads_every_file_of_a_bundle(droidmace: Droidmace, tuned: Tuned) -> None:
     for path in [*tuned.bundle.iterdir(), tuned.bundle]:
-        if path.name == "results.json":
+        if path.suffix in (".jsonl", ".gz") or path.name == "results.json":
             continue
         done = droidmace("inspect", path, "--json")
         assert done.code == 0, done.stderr
