@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 from droidmace.results import KernelWinner, SearchPoint
 from droidmace.tuning.consensus import origin
@@ -20,6 +21,22 @@ Evaluate = Callable[[Sequence[Plan]], Iterable[RunRecord]]
 """Measures the plans, one record for each process, as they end."""
 Observe = Callable[[RunRecord, History], None]
 """Told of each record once it is part of the history: the place to journal and to show it."""
+
+
+@runtime_checkable
+class Chooser(Protocol):
+    """A strategy that can tell more of the measured choices than their samples alone do."""
+
+    def expected_best(self, history: History) -> dict[str, Choice]:
+        """The measured choice of every group that is expected to be the fastest."""
+        ...
+
+
+def best_plan(strategy: Strategy, history: History) -> dict[str, Choice]:
+    """What a search with ``strategy`` would choose now."""
+    if isinstance(strategy, Chooser):
+        return strategy.expected_best(history)
+    return chosen(history)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +55,15 @@ class Budget:
 class LoopSettings:
     """How the loop goes about it.
 
-    ``batch``: processes proposed at a time. ``confirm_share``: how much of the budget is kept for
-    making sure; ``confirm_samples``: how often a contender is measured until it is known well;
-    ``contenders``: how many of each group are. ``failures``: after so many processes in a row that
-    failed, the search ends with what it has.
+    ``batch``: processes proposed at a time. ``explore``: so many processes only look around; of
+    what the budget pays for beyond, ``confirm_share`` makes sure. ``confirm_samples``: how often a
+    contender is measured until it is known well; ``contenders``: how many of each group are.
+    ``failures``: after so many processes in a row that failed, the search ends with what it has.
     """
 
     batch: int = 4
-    confirm_share: float = 0.15
+    explore: int = 8
+    confirm_share: float = 0.25
     confirm_samples: int = 5
     contenders: int = 3
     failures: int = 8
@@ -91,19 +109,27 @@ class _Run:
     def spent_s(self) -> float:
         return self.budget.spent_s + self.clock() - self.started_s
 
-    def left(self, share: float) -> float:
-        """Processes of every group that ``share`` of the budget still pays for."""
+    def left(self) -> float:
+        """Processes of every group that the budget still pays for."""
         seconds, evaluations = self.budget.seconds, self.budget.evaluations
         size = max(len(self.history.groups), 1)
         processes = math.inf
         if evaluations is not None:
-            processes = (share * evaluations - self.history.evaluations) / size
+            processes = (evaluations - self.history.evaluations) / size
         if seconds is not None:
-            left_s = share * seconds - self.spent_s
+            left_s = seconds - self.spent_s
             each_s = self.spent_s / max(len(self.history.runs), 1)
             processes = min(processes, left_s / each_s if each_s else left_s * math.inf)
         # a process that is half paid for is run
         return processes if math.isinf(processes) else math.floor(processes + 0.5)
+
+    def left_to_explore(self, how: LoopSettings) -> float:
+        """Those of them that are not kept for making sure."""
+        left = self.left()
+        if math.isinf(left):
+            return left
+        whole = len(self.history.runs) + left
+        return left - math.floor(max(whole - how.explore, 0.0) * how.confirm_share + 0.5)
 
     def measure(self, plans: Sequence[Plan]) -> None:
         for record in self.evaluate(plans):
@@ -135,10 +161,8 @@ def run_search(
     """
     how = settings or LoopSettings()
     run = _Run(evaluate, history, budget, clock, on_record)
-    limited = budget.seconds is not None or budget.evaluations is not None
-    share = 1.0 - how.confirm_share if limited else 1.0
     exhausted = False
-    while (left := run.left(share)) >= 1 and run.failures < how.failures:
+    while (left := run.left_to_explore(how)) >= 1 and run.failures < how.failures:
         # small steps as long as each one teaches a lot
         step = min(how.batch, 1 + len(history.runs) // how.batch, left)
         plans = strategy.propose(history, int(step))
@@ -147,13 +171,14 @@ def run_search(
             break
         run.measure(plans)
     confirmed = False
-    while (left := run.left(1.0)) >= 1 and run.failures < how.failures:
+    while (left := run.left()) >= 1 and run.failures < how.failures:
         plans = confirmation(history, how)[: int(min(how.batch, left))]
         if not plans:
             confirmed = True
             break
         run.measure(plans)
-    return _outcome(run, exhausted=exhausted, confirmed=confirmed)
+    plan = best_plan(strategy, history)
+    return _outcome(run, plan, exhausted=exhausted, confirmed=confirmed)
 
 
 def confirmation(history: History, how: LoopSettings) -> list[Plan]:
@@ -205,9 +230,10 @@ def kernel_winners(
     return tuple(rows)
 
 
-def _outcome(run: _Run, *, exhausted: bool, confirmed: bool) -> SearchOutcome:
+def _outcome(
+    run: _Run, plan: dict[str, Choice], *, exhausted: bool, confirmed: bool
+) -> SearchOutcome:
     history = run.history
-    plan = chosen(history)
     statuses = [record.status for record in history.runs]
     return SearchOutcome(
         plan=plan,

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from droidmace.errors import InputError
 from droidmace.results import SearchPoint, Spread
 from droidmace.tuning.journal import JournalContent
-from droidmace.tuning.loop import Budget, LoopSettings, run_search
+from droidmace.tuning.loop import Budget, LoopSettings, best_plan, run_search
 from droidmace.tuning.search import (
     Choice,
     Group,
@@ -33,7 +33,7 @@ from droidmace.tuning.search import (
     RunStatus,
     Strategy,
 )
-from droidmace.tuning.selection import chosen, typical_ms
+from droidmace.tuning.selection import typical_ms
 from droidmace.tuning.space import build_groups
 from droidmace.tuning.strategies.turns import seeded
 
@@ -259,7 +259,7 @@ def _search(
     curve: list[SearchPoint] = []
 
     def observe(record: RunRecord, history: History) -> None:
-        total_ms = table.total_ms(chosen(history))
+        total_ms = table.total_ms(best_plan(strategy, history))
         curve.append(SearchPoint(0.0, history.evaluations, total_ms))
 
     outcome = run_search(

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 from droidmace.tuning.search import Choice, GroupHistory, History
 
-PRIOR_NOISE = 0.02
-"""Noise of a sample's logarithm as long as nothing was measured twice."""
+PRIOR_NOISE = 0.08
+"""Noise of a sample's logarithm as long as nothing was measured twice: rather too much, so that
+what looks best is looked at again and shows how noisy the device is."""
 _PRIOR_SAMPLES = 6.0
 _LEAST_SPREAD = 0.02
 """Choices differ at least by so much (standard deviation of their logarithms)."""

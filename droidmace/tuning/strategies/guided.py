@@ -100,6 +100,21 @@ class Guided:
             for turn in range(longest)
         ]
 
+    def expected_best(self, history: History) -> dict[str, Choice]:
+        """See :class:`droidmace.tuning.loop.Chooser`: the model knows of neighbours, too."""
+        plan = chosen(history)
+        noise = noise_of(history.groups.values())
+        slices, model = self._learn(history, plan)
+        for name, found in slices.items():
+            best = plan[name]
+            most = 0.0
+            for one in found:
+                view = _View(one, model, self._settings, noise)
+                gain, params = view.better_than(best[one.axis.place])
+                if gain > most:
+                    most, plan[name] = gain, moved(best, (one.axis.place, params))
+        return plan
+
     def learnt(self, history: History) -> Prior:
         """What ``history`` teaches of all kernels: a prior for searches on such devices."""
         return self._learn(history, chosen(history))[1].shared
@@ -207,6 +222,14 @@ class _View:
     def known(self) -> bool:
         """Whether anything of it was measured."""
         return bool(self._seen)
+
+    def better_than(self, params: Params | None) -> tuple[float, Params | None]:
+        """The value that is expected to be the fastest, and what it gains over ``params``."""
+        options: dict[Params | None, float] = {None: 0.0}  # the default, by definition
+        for place in self._seen:
+            options[self.axis.space.candidates[place]] = float(self._mean[place])
+        best = min(options, key=lambda one: options[one])
+        return options.get(params, math.inf) - options[best], best
 
     def measured(self, choice: int) -> bool:
         """Whether that candidate was."""

@@ -22,8 +22,8 @@ def seeded(seed: int, *words: object) -> random.Random:
     return random.Random(int.from_bytes(digest, "big"))  # noqa: S311 - not for secrets
 
 
-def moved(choice: Choice, move: Move) -> Choice:
-    """``choice`` with one key's value changed."""
+def moved(choice: Choice, move: tuple[int, Params | None]) -> Choice:
+    """``choice`` with one key's value changed; None: its default."""
     place, params = move
     return (*choice[:place], params, *choice[place + 1 :])
 
