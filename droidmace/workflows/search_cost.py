@@ -6,12 +6,15 @@ two runs 100 ms (``mace/utils/tuner.h``).
 
 from __future__ import annotations
 
+from droidmace.results import RunTimes
 from droidmace.tuning.search import History, KeySpace
 from droidmace.tuning.space import mace_part
 
 _MAX_RUNS = 10
 _ENOUGH_MS = 100.0
 _TOO_MUCH_MS = 200.0
+_TUNER_RUNS = 330
+_SEARCH_PROCESSES = 6
 
 
 def phone_tuner_cost_s(history: History, process_s: float) -> float:
@@ -39,3 +42,15 @@ def _key_ms(space: KeySpace, run_ms: float) -> float:
         if spent_ms > _TOO_MUCH_MS or (run > 1 and spent_ms > _ENOUGH_MS):
             break
     return len(mace_part(space)) * (run_ms + spent_ms)
+
+
+def is_tuned_at_once(cold: RunTimes | None) -> bool:
+    """Whether the phone's tuner would be done before a search has had its few processes.
+
+    ``cold``: a process that compiled everything. The tuner runs every kernel some 330 times (30
+    candidates, 11 runs each). A search needs about six processes; a warm one starts in about an
+    eighth of a cold one's time, and runs as long as it starts.
+    """
+    if cold is None or cold.run_avg_ms is None:
+        return False
+    return _TUNER_RUNS * cold.run_avg_ms < _SEARCH_PROCESSES * 2 * cold.first_result_ms / 8

@@ -28,7 +28,7 @@ from droidmace.errors import DroidmaceError, PreflightError
 from droidmace.files import write_atomically
 from droidmace.macerun.invocation import Invocation
 from droidmace.macerun.session import DEFAULT_ROOT, MaceRunSession
-from droidmace.results import TuneResult
+from droidmace.results import MaceRunResult, TuneResult
 from droidmace.tuning.journal import Journal
 from droidmace.tuning.salvage import salvage
 from droidmace.tuning.statistics import PairedRatio
@@ -48,6 +48,7 @@ from droidmace.workflows.phone_tuner import TUNED
 from droidmace.workflows.prove import Subject, prove
 from droidmace.workflows.samples import Samples
 from droidmace.workflows.search import SearchOutcome, SearchTarget, run_search_on_phone
+from droidmace.workflows.search_cost import is_tuned_at_once
 from droidmace.workflows.staging import push
 from droidmace.workflows.tune_request import TuneRequest, check_request
 from droidmace.workflows.tuned_bundle import binary_record, bundle_extras, write_tuned_bundle
@@ -200,7 +201,7 @@ class _Story:
             else:
                 restore_governors(device)  # those of a run that was killed
             monitor = stack.enter_context(Monitor(device))
-            found = self._search(plan, session)
+            found = self._search(plan, session, baseline)
             artefacts = self._artefacts(plan, session, found)
             lock.check()
             subject = Subject(
@@ -290,10 +291,17 @@ class _Story:
             )
         return artefacts
 
-    def _search(self, plan: _Plan, session: MaceRunSession) -> SearchOutcome:
+    def _search(
+        self, plan: _Plan, session: MaceRunSession, baseline: MaceRunResult
+    ) -> SearchOutcome:
         """Find parameters, from where an earlier run was broken off; the journal says where."""
         request, path = self._request, plan.journal
         settings = request.search_settings
+        if settings.kind is SearchKind.FAST and is_tuned_at_once(baseline.times):
+            settings = dataclasses.replace(settings, kind=SearchKind.MACE)
+            self._warnings.append(
+                "the model is so small that the phone's own tuner is quicker than any search"
+            )
         if request.fresh:
             path.unlink(missing_ok=True)
         target = SearchTarget(
