@@ -11,11 +11,12 @@ from xml.sax.saxutils import escape
 from droidmace.report.text import printable
 from droidmace.results import SearchPoint, SearchSummary
 
-_WIDTH, _HEIGHT = 760, 400
+_WIDTH, _HEIGHT = 800, 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 590, 84, 346
 _LABEL_STEP = 17
 _MAX_TITLE = 90
 _BARS = "▁▂▃▄▅▆▇█"
+_SHORTEST_S = 0.01
 _MINUTE_S, _HOUR_S = 60.0, 3600.0
 
 # Dark on light, and the other way round where the viewer asks for that. Plain rules only: many
@@ -114,7 +115,7 @@ def change(after: float, before: float) -> str:
     """By how much ``after`` differs from ``before``, in percent; empty where that has no sense."""
     if not (math.isfinite(after) and math.isfinite(before) and before > 0):
         return ""
-    return f"{100 * (after / before - 1):+.1f} %".replace("-", "\N{MINUS SIGN}")
+    return f"{100 * (after / before - 1):+.1f}%".replace("-", "\N{MINUS SIGN}")
 
 
 def duration(seconds: float) -> str:
@@ -146,7 +147,11 @@ def _colours(of: Mapping[str, str]) -> str:
 
 def _points(summary: SearchSummary) -> list[SearchPoint]:
     """Those that can be drawn, in the order of evaluations."""
-    known = [point for point in summary.curve if math.isfinite(point.best_ms)]
+    known = [
+        point
+        for point in summary.curve
+        if math.isfinite(point.best_ms) and math.isfinite(point.wall_s)
+    ]
     return sorted(known, key=lambda point: point.evaluations)
 
 
@@ -168,7 +173,8 @@ def _padded(values: Sequence[float]) -> tuple[float, float]:
     if not values:
         return 0.0, 1.0
     low, high = min(values), max(values)
-    air = 0.08 * (high - low) or 0.1 * abs(high) or 1.0
+    # Totals that differ by rounding only are one.
+    air = max(0.08 * (high - low), 1e-6 * abs(high), 1e-6)
     return low - air, high + air
 
 
@@ -198,7 +204,7 @@ def _scales(points: Sequence[SearchPoint], across: _Scale, up: _Scale) -> Iterat
 def _times(points: Sequence[SearchPoint], across: _Scale) -> Iterator[str]:
     """The upper scale: when the search was where; evaluations do not come at an even pace."""
     last_s = max((point.wall_s for point in points), default=0.0)
-    if not (math.isfinite(last_s) and last_s > 0):
+    if last_s < _SHORTEST_S:
         return
     unit_s, unit = (
         (1.0, "s")

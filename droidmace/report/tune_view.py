@@ -10,6 +10,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from droidmace.report.curve import figure
+from droidmace.report.search_view import blocks_text, search_view
 from droidmace.report.text import printable
 from droidmace.results import Accuracy, RunTimes, Spread, TuneFailure, TuneResult, Verdict
 
@@ -23,22 +25,17 @@ _COLOURS = {
 }
 
 
-def _figure(value: float) -> str:
-    """Four significant digits: more would be noise."""
-    return f"{value:.0f}" if value >= 1000 else f"{value:.4g}"
-
-
 def _ms(values: Sequence[float]) -> str:
     """Median, and below it the extremes."""
     spread = Spread.of(values)
     if spread.count == 1:
-        return _figure(spread.median)
-    extremes = f"{_figure(spread.minimum)} - {_figure(spread.maximum)}"
-    return f"{_figure(spread.median)}\n[dim]{extremes}[/]"
+        return figure(spread.median)
+    extremes = f"{figure(spread.minimum)} - {figure(spread.maximum)}"
+    return f"{figure(spread.median)}\n[dim]{extremes}[/]"
 
 
 def _median(values: Sequence[float]) -> str:
-    return _figure(Spread.of(values).median)
+    return figure(Spread.of(values).median)
 
 
 def _change(ratio: tuple[float, float, float, float]) -> str:
@@ -93,6 +90,9 @@ def result_view(result: TuneResult) -> RenderableType:
     )
     _accuracy_rows(table, result.accuracy)
     lines: list[RenderableType] = [table]
+    if result.search is not None:
+        lines.append(search_view(result.search))
+    lines += [Padding(Text(line), _INDENT) for line in blocks_text(result.latency_blocks)]
     lines += [Padding(Text(reason), _INDENT) for reason in result.reasons]
     lines += [
         Padding(Text.assemble(("warning: ", "yellow"), printable(warning)), _INDENT)

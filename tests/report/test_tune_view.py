@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 from rich.console import Console, RenderableType
@@ -12,6 +13,7 @@ from droidmace.results import (
     DeviceInfo,
     LatencyBlock,
     RunTimes,
+    SearchSummary,
     TuneFailure,
     TuneResult,
     Verdict,
@@ -43,6 +45,7 @@ RESULT = TuneResult(
     rounds=5,
     bundle="/a/rather/long/path/to/the/folder/of/bundles/net.MI9.msmnile.127.0.0.1_40569",
 )
+SEARCH = SearchSummary("fast", 3, 9, 0, 0, 0, 2.0, 1.5, 3.0, None, 2.0, (), ())
 FAILURE = TuneFailure(
     "R58M[/x]", "proof", "op [bold] at [/nowhere]", where="net.pb", hint="see [a]", details="[/b]"
 )
@@ -79,3 +82,12 @@ def test_one_result_says_where_its_bundle_is() -> None:
     assert str(RESULT.bundle) in text
     assert "because [of] it" in text
     assert "verdict: program-only" in text
+    assert "1 of 1 blocks" in text
+    assert "search (" not in text
+
+
+def test_a_search_is_part_of_the_result() -> None:
+    searched = dataclasses.replace(RESULT, search=SEARCH)
+    text = shown(result_view(searched))
+    assert "9 evaluations in 3 processes" in text
+    assert "found 2 ms" in text
