@@ -74,7 +74,7 @@ class Guided:
         """See :class:`droidmace.tuning.search.Strategy`."""
         best = chosen(history)
         noise = noise_of(history.groups.values())
-        slices, model = self._learn(history, best)
+        slices, model = self._learn(history, best, noise)
         limit = SharedLimit(history.groups.values())
         queues: dict[str, list[Choice]] = {}
         gain_ms = total_ms = 0.0
@@ -104,7 +104,7 @@ class Guided:
         """See :class:`droidmace.tuning.loop.Chooser`: the model knows of neighbours, too."""
         plan = chosen(history)
         noise = noise_of(history.groups.values())
-        slices, model = self._learn(history, plan)
+        slices, model = self._learn(history, plan, noise)
         for name, found in slices.items():
             best = plan[name]
             most = 0.0
@@ -117,9 +117,12 @@ class Guided:
 
     def learnt(self, history: History) -> Prior:
         """What ``history`` teaches of all kernels: a prior for searches on such devices."""
-        return self._learn(history, chosen(history))[1].shared
+        noise = noise_of(history.groups.values())
+        return self._learn(history, chosen(history), noise)[1].shared
 
-    def _learn(self, history: History, best: Plan) -> tuple[dict[str, list[_Slice]], SharedModel]:
+    def _learn(
+        self, history: History, best: Plan, noise: float
+    ) -> tuple[dict[str, list[_Slice]], SharedModel]:
         """The slices of every group around its best choice, and the model of them all."""
         slices: dict[str, list[_Slice]] = {}
         count = 0
@@ -136,7 +139,8 @@ class Guided:
             rows = [place for place in one.seen if place != _DEFAULT]
             if rows:
                 targets = np.array([statistics.fmean(one.seen[place]) for place in rows])
-                model.learn(one.axis.family, one.number, one.axis.features[rows], targets)
+                doubts = np.array([noise**2 / len(one.seen[place]) for place in rows])
+                model.learn(one.axis.family, one.number, one.axis.features[rows], targets, doubts)
         return slices, model
 
     def _group_axes(self, group: Group) -> list[_Axis]:
