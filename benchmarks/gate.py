@@ -20,6 +20,7 @@ import itertools
 import json
 import os
 import queue
+import random
 import shutil
 import signal
 import socket
@@ -213,9 +214,11 @@ def _sensitivity(phones: int) -> str:
 
 def _simulated(plan: Plan) -> LatencyEvidence:
     planned, numbers = dataclasses.asdict(plan), itertools.count()
-    return compare_latency(
-        lambda is_tuned: latency_ms(planned, next(numbers), is_tuned), BlockRules()
-    )
+
+    def run_ms(is_tuned: bool) -> float:
+        return latency_ms(planned, next(numbers), is_tuned)
+
+    return compare_latency(run_ms, BlockRules(), lot=random.Random(plan.seed))
 
 
 @contextlib.contextmanager

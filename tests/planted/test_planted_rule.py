@@ -21,12 +21,12 @@ RULES = BlockRules()
 def measured(case: Case, seed: int) -> LatencyEvidence:
     """What the blocks on the case's phone say."""
     plan = asdict(case.planned(seed))
-    processes = 0
+    ran: list[bool] = []
 
     def run_ms(is_tuned: bool) -> float:
-        nonlocal processes
-        processes += 1
-        return latency_ms(plan, processes - 1, is_tuned)
+        after_tuned = bool(ran) and ran[-1]
+        ran.append(is_tuned)
+        return latency_ms(plan, len(ran) - 1, is_tuned, after_tuned)
 
     return compare_latency(run_ms, RULES, lot=random.Random(seed))
 
@@ -56,7 +56,13 @@ def test_a_true_gain_is_found(
 
 
 @pytest.mark.parametrize(
-    "name", ["not faster", "slower by 5 %", "throttled in the second half, not faster"]
+    "name",
+    [
+        "not faster",
+        "slower by 5 %",
+        "throttled in the second half, not faster",
+        "not faster, slow after tuned",
+    ],
 )
 def test_a_gain_that_is_none_is_hardly_ever_found(
     findings: Callable[[str], Counter[Finding]], name: str
