@@ -139,7 +139,7 @@ class _SectionView:
         wishes = [max(map(len, texts)) for texts in columns]
         needs = [
             # Digits in groups are one number.
-            max(narrowest(label), max(map(len if numeric else narrowest, cells)))
+            max(narrowest(label), *map(len if numeric else narrowest, cells))
             for numeric, (label, *cells) in zip(self._numeric, columns, strict=True)
         ]
         room = options.max_width - _BESIDE_CELLS * len(columns) - 1
