@@ -8,7 +8,8 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-from droidmace.workflows.replay import STRATEGIES, replay_journal, replay_lines
+from droidmace.report.replay_view import replay_view
+from droidmace.workflows.replay import STRATEGIES, WITHIN, replay_journal
 
 __all__ = ["STRATEGIES", "show_replay"]
 
@@ -23,6 +24,4 @@ def show_replay(
     if as_json:
         typer.echo(json.dumps(report.as_document(), indent=2))
         return
-    console = Console()
-    for line in replay_lines(report):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    Console(highlight=False).print(replay_view(report, WITHIN))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import statistics
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from droidmace.errors import InputError
@@ -13,7 +11,7 @@ from droidmace.tuning.replay import WITHIN, RecordedTable, ReplayReport, replay
 from droidmace.tuning.strategies.catalogue import STRATEGIES, make_strategy
 from droidmace.workflows.tuned_bundle import JOURNAL_NAME
 
-__all__ = ["STRATEGIES", "replay_journal", "replay_lines"]
+__all__ = ["STRATEGIES", "WITHIN", "replay_journal"]
 
 DEFAULT_SHARE = 0.05
 """Of an exhaustive search's evaluations: what a replay without a budget may spend."""
@@ -52,30 +50,3 @@ def replay_journal(
         seed=seed,
         repeats=repeats,
     )
-
-
-def replay_lines(report: ReplayReport) -> Iterator[str]:
-    """The report for people, line by line."""
-    total = report.totals_ms
-    yield (
-        f"{report.strategy}: {len(report.searches)} x {report.budget} of {report.size} evaluations"
-        f" on {report.groups} groups of kernels"
-    )
-    yield f"untuned        {report.untuned_ms:10.3f} ms"
-    yield (
-        f"found          {total.median:10.3f} ms ({total.median / report.untuned_ms - 1.0:+.1%};"
-        f" {total.minimum:.3f} to {total.maximum:.3f})"
-    )
-    gain = report.best_ms / report.untuned_ms - 1.0
-    yield f"recorded best  {report.best_ms:10.3f} ms ({gain:+.1%})"
-    for share in WITHIN:
-        yield f"within {share:3.0%} of the best after {_after(report.evaluations_within(share))}"
-
-
-def _after(evaluations: Sequence[int | None]) -> str:
-    reached = [one for one in evaluations if one is not None]
-    if not reached:
-        return "more than these evaluations"
-    text = f"{statistics.median(reached):.0f} evaluations"
-    missed = len(evaluations) - len(reached)
-    return f"{text}; not reached by {missed} of {len(evaluations)}" if missed else text

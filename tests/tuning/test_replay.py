@@ -14,7 +14,7 @@ from droidmace.tuning.search import History, RunStatus
 from droidmace.tuning.space import build_groups
 from droidmace.tuning.strategies.guided import Guided
 from droidmace.tuning.strategies.plain import Exhaustive, RandomSearch
-from droidmace.workflows.replay import replay_journal, replay_lines
+from droidmace.workflows.replay import replay_journal
 
 SMALL = KeyFacts("reduce_hw_opencl_kernel_4_2_16", kwg_size=128)
 
@@ -110,9 +110,6 @@ def test_a_report_tells_how_soon_a_search_came_near_the_best(journal: Path) -> N
     document = report.as_document()
     assert document["budget"] == 200
     assert document["evaluations_within"]
-    text = "\n".join(replay_lines(report))
-    assert "random: 3 x 200 of" in text
-    assert "within  1% of the best after more than these evaluations" in text
 
 
 def test_the_same_seed_replays_the_same_search(journal: Path) -> None:
