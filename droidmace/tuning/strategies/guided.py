@@ -29,6 +29,7 @@ from droidmace.tuning.strategies.cost_model import (
     squash,
 )
 from droidmace.tuning.strategies.features import Floats, features, places
+from droidmace.tuning.strategies.one_thread import on_one_thread
 from droidmace.tuning.strategies.turns import moved, seeded
 
 WORTH = 0.0005
@@ -70,6 +71,7 @@ class Guided:
         self._settings = settings or ModelSettings()
         self._axes: dict[str, tuple[Group, list[_Axis]]] = {}
 
+    @on_one_thread
     def propose(self, history: History, count: int) -> list[Plan]:
         """See :class:`droidmace.tuning.search.Strategy`."""
         best = chosen(history)
@@ -100,6 +102,7 @@ class Guided:
             for turn in range(longest)
         ]
 
+    @on_one_thread
     def expected_best(self, history: History) -> dict[str, Choice]:
         """See :class:`droidmace.tuning.loop.Chooser`: the model knows of neighbours, too."""
         plan = chosen(history)
@@ -115,6 +118,7 @@ class Guided:
                     most, plan[name] = gain, moved(best, (one.axis.place, params))
         return plan
 
+    @on_one_thread
     def learnt(self, history: History) -> Prior:
         """What ``history`` teaches of all kernels: a prior for searches on such devices."""
         noise = noise_of(history.groups.values())
