@@ -10,12 +10,20 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from droidmace.tuning.journal_lines import GroupFacts, KeyFacts
 from droidmace.tuning.kernel_shapes import MAX_ITEMS, kernel_shape
-from droidmace.tuning.search import Choice, Group, GroupHistory, KeySpace, Params
+from droidmace.tuning.search import (
+    Choice,
+    Group,
+    GroupHistory,
+    History,
+    KeySpace,
+    Params,
+    RunStatus,
+)
 
 ASSUMED_KWG_SIZE = 1024
 """Where the kernel's limit is not known: what today's mobile GPUs take at most. A driver that takes
@@ -130,11 +138,13 @@ class Legal:
     """Which choices of a group are worth trying after what its driver has refused.
 
     A refused work-group refuses all that are as large: those of as many items or more, unless one
-    of that many ran; then the longest axis is to blame, and sizes as long along it.
+    of that many ran; then the longest axis is to blame, and sizes as long along it. ``suspects``:
+    see :func:`suspects_of`.
     """
 
-    def __init__(self, history: GroupHistory) -> None:
+    def __init__(self, history: GroupHistory, suspects: Collection[Choice] = ()) -> None:
         self._refused = history.refused
+        self._suspects = frozenset(suspects)
         self._bounds: list[list[tuple[int, int]]] = []
         for place in range(len(history.group.keys) if history.refused else 0):
             around = {_without(choice, place) for choice in history.samples}
@@ -149,12 +159,29 @@ class Legal:
             self._bounds.append(_bounds(ran, refused))
 
     def __call__(self, choice: Choice) -> bool:
-        """Whether nothing that was refused speaks against it."""
+        """Whether nothing that was refused or failed speaks against it."""
+        if choice in self._suspects:
+            return False
         if not self._refused:
             return True
         return choice not in self._refused and not any(
             _too_large(_lws(choice, place), bounds) for place, bounds in enumerate(self._bounds)
         )
+
+
+def suspects_of(history: History) -> dict[str, set[Choice]]:
+    """By group the choices that were in a process that failed, and in none that did not.
+
+    One of them may crash the driver, which tells nobody which. There are others to try: the same
+    plan is not worth failing again.
+    """
+    found: dict[str, set[Choice]] = {name: set() for name in history.groups}
+    for run in history.runs:
+        if run.status is RunStatus.FAILED:
+            for name, choice in run.plan.items():
+                if name in found and choice not in history.groups[name].samples:
+                    found[name].add(choice)
+    return found
 
 
 class SharedLimit:

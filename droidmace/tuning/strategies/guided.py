@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import random
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from droidmace.tuning.kernel_shapes import kernel_shape
 from droidmace.tuning.search import Choice, Group, GroupHistory, History, KeySpace, Params, Plan
 from droidmace.tuning.selection import chosen, noise_of
-from droidmace.tuning.space import Legal, SharedLimit
+from droidmace.tuning.space import Legal, SharedLimit, suspects_of
 from droidmace.tuning.strategies.cost_model import (
     ModelSettings,
     Prior,
@@ -78,12 +78,14 @@ class Guided:
         noise = noise_of(history.groups.values())
         slices, model = self._learn(history, best, noise)
         limit = SharedLimit(history.groups.values())
+        suspects = suspects_of(history)
         queues: dict[str, list[Choice]] = {}
         gain_ms = total_ms = 0.0
         for name, group in history.groups.items():
             views = [_View(one, model, self._settings, noise) for one in slices[name]]
             generator = seeded(self._seed, name, len(history.runs))
-            picker = _Picker(group, best[name], views, limit, generator)
+            legal = _Worth(Legal(group, suspects[name]), limit)
+            picker = _Picker(group, best[name], views, legal, generator)
             queues[name] = picker.pick(count)
             time_ms = group.estimate_ms(best[name])
             if math.isfinite(time_ms):
@@ -154,6 +156,17 @@ class Guided:
         return known[1]
 
 
+@dataclass(frozen=True, slots=True)
+class _Worth:
+    """Whether a choice is likely to run."""
+
+    legal: Legal
+    limit: SharedLimit
+
+    def __call__(self, choice: Choice) -> bool:
+        return self.legal(choice) and self.limit.expects(choice)
+
+
 class _Picker:
     """Chooses for one group what to measure next.
 
@@ -165,14 +178,13 @@ class _Picker:
         history: GroupHistory,
         best: Choice,
         views: Sequence[_View],
-        limit: SharedLimit,
+        legal: Callable[[Choice], bool],
         generator: random.Random,
     ) -> None:
         self._best = best
         self._views = views
         self._generator = generator
-        legal = Legal(history)
-        self._worth = lambda choice: legal(choice) and limit.expects(choice)
+        self._legal = legal
         self._untouched = not any(view.known for view in views)
         default = history.group.default
         known = default in history.samples or default in history.refused
@@ -208,7 +220,7 @@ class _Picker:
 
     def _allowed(self, axis: _Axis) -> npt.NDArray[np.bool_]:
         choices = (moved(self._best, (axis.place, params)) for params in axis.space.candidates)
-        return np.fromiter(map(self._worth, choices), dtype=bool)
+        return np.fromiter(map(self._legal, choices), dtype=bool)
 
 
 class _View:

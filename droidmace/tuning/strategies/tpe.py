@@ -33,11 +33,11 @@ class TreeParzen(InTurns):
             raise MissingExtraError("optuna", "search", "the search strategy tpe") from exc
         optuna.logging.set_verbosity(optuna.logging.WARNING)
 
-    def _queue(self, history: GroupHistory, best: Choice, count: int) -> list[Choice]:
+    def _queue(self, history: GroupHistory, best: Choice, legal: Legal, count: int) -> list[Choice]:
         default = history.group.default
         if default not in history.samples and default not in history.refused:
             return [default][:count]
-        legal, tried = Legal(history), tried_moves(history)
+        tried = tried_moves(history)
         fresh = {
             move: choice
             for move in all_moves(history)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from droidmace.tuning.search import Choice, GroupHistory, History, Params, Plan
 from droidmace.tuning.selection import chosen
-from droidmace.tuning.space import Legal
+from droidmace.tuning.space import Legal, suspects_of
 
 Move = tuple[int, Params]
 """Which of a group's keys, and the value it gets; the other keys stay as they are."""
@@ -58,8 +58,10 @@ class InTurns(ABC):
     def propose(self, history: History, count: int) -> list[Plan]:
         """See :class:`droidmace.tuning.search.Strategy`."""
         best = chosen(history)
+        suspects = suspects_of(history)
         queues = {
-            name: self._queue(group, best[name], count) for name, group in history.groups.items()
+            name: self._queue(group, best[name], Legal(group, suspects[name]), count)
+            for name, group in history.groups.items()
         }
         longest = max(map(len, queues.values()), default=0)
         return [
@@ -70,11 +72,10 @@ class InTurns(ABC):
             for turn in range(longest)
         ]
 
-    def _queue(self, history: GroupHistory, best: Choice, count: int) -> list[Choice]:
+    def _queue(self, history: GroupHistory, best: Choice, legal: Legal, count: int) -> list[Choice]:
         default = history.group.default
         queue = [] if default in history.samples or default in history.refused else [default]
         tried = tried_moves(history)
-        legal = Legal(history)
         for move in self.moves(history):
             if len(queue) >= count:
                 break
