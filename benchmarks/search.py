@@ -1,6 +1,8 @@
 """How fast a search for local sizes gets near the best there is.
 
     python benchmarks/search.py record --driver intel --net mobilenet_v2
+    python benchmarks/search.py compare
+    python benchmarks/search.py phone --driver intel --net mobilenet_v2
 
 README.md beside this file says what is measured and how.
 """
@@ -8,11 +10,17 @@ README.md beside this file says what is measured and how.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import rich.table
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -62,6 +70,63 @@ def _record(arguments: argparse.Namespace) -> None:
     print(f"{path}: {path.stat().st_size} bytes, {time.monotonic() - begun_s:.0f} s")
 
 
+def _compare(arguments: argparse.Namespace) -> None:
+    # small matrices: a second thread would only be in the way, and there is a process for each core
+    os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
+    warnings.simplefilter("ignore")  # scipy's, about steps that are too large
+    from machine import describe_machine  # noqa: PLC0415
+    from searching.compare import STRATEGIES, compare, gain_rows, rows  # noqa: PLC0415
+    from tables import show  # noqa: PLC0415
+
+    paths = arguments.journals or sorted(DATA.glob("*.jsonl.gz"))
+    strategies = arguments.strategies or list(STRATEGIES)
+    begun_s = time.monotonic()
+    document = {
+        "machine": describe_machine(),
+        "seeds": arguments.seeds,
+        "budget_share": arguments.budget,
+        "tables": [],
+    }
+    out = arguments.out or HERE / "results" / f"{document['machine']['date'][:10]}-search.json"
+    for table in compare(paths, strategies, arguments.seeds, arguments.budget, arguments.processes):
+        document["tables"].append(table)
+        document["seconds"] = round(time.monotonic() - begun_s, 1)
+        # what is there is kept, should the rest be broken off
+        out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    show([_table(*one) for one in (*rows(document), gain_rows(document))])
+    print(out)
+
+
+def _phone(arguments: argparse.Namespace) -> None:
+    from machine import describe_machine  # noqa: PLC0415
+    from searching.phone import PhoneError, measure_phone  # noqa: PLC0415
+
+    machine = describe_machine()
+    with tempfile.TemporaryDirectory(prefix="search_benchmark_") as scratch:
+        try:
+            rows = measure_phone(
+                arguments.net, arguments.driver, arguments.search, arguments.repeats, Path(scratch)
+            )
+        except PhoneError as exc:
+            sys.exit(f"error: {exc}")
+    machine["load_after"] = os.getloadavg()
+    out = arguments.out or HERE / "results" / f"{machine['date'][:10]}-search-phone.json"
+    document = {"machine": machine, "net": arguments.net, "tunes": rows}
+    out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    print(out)
+
+
+def _table(title: str, cells: list[list[str]]) -> rich.table.Table:
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(title=title, title_justify="left")
+    for index, name in enumerate(cells[0]):
+        table.add_column(name, justify="right" if index else "left")
+    for row in cells[1:]:
+        table.add_row(*row)
+    return table
+
+
 def _cores(text: str) -> list[int]:
     """``0-3,8`` as a list."""
     cores: list[int] = []
@@ -89,6 +154,23 @@ def _parser() -> argparse.ArgumentParser:
     record.add_argument("--powers-only", action="store_true", help="where each size is compiled")
     record.add_argument("--work", type=Path, help="folder for converted nets, kept")
     record.add_argument("--out", type=Path, help="folder of the journal; search_data by default")
+    compare = commands.add_parser("compare", help="replay searches on what was recorded")
+    compare.set_defaults(command=_compare)
+    compare.add_argument("journals", type=Path, nargs="*", help="all of search_data by default")
+    compare.add_argument("--seeds", type=int, default=50, help="searches of each strategy")
+    compare.add_argument(
+        "--budget", type=float, default=0.05, help="of an exhaustive search's evaluations"
+    )
+    compare.add_argument("--strategies", type=lambda text: text.split(","), help="by comma")
+    compare.add_argument("--processes", type=int, default=os.cpu_count())
+    compare.add_argument("--out", type=Path, help="JSON file; results/DATE-search.json by default")
+    phone = commands.add_parser("phone", help="what a search costs on an emulated phone")
+    phone.set_defaults(command=_phone)
+    phone.add_argument("--driver", required=True, help="intel or pocl")
+    phone.add_argument("--net", required=True, help=f"of {', '.join(NETS)} and examples/nets")
+    phone.add_argument("--search", type=lambda text: text.split(","), default=["mace", "fast"])
+    phone.add_argument("--repeats", type=int, default=1)
+    phone.add_argument("--out", type=Path, help="results/DATE-search-phone.json by default")
     return parser
 
 
