@@ -27,7 +27,7 @@ ROOT = HERE.parent
 sys.path[:0] = [str(HERE), str(ROOT / "examples/nets"), str(ROOT)]
 
 DATA = HERE / "search_data"
-NETS = ("efficientnet_lite0", "mobilenet_v2")
+_NETS = "efficientnet_lite0, mobilenet_v2, fashion_mnist, or another of examples/nets"
 
 
 def main() -> None:
@@ -145,8 +145,8 @@ def _parser() -> argparse.ArgumentParser:
     record.set_defaults(command=_record)
     record.add_argument("--driver", required=True, help="intel, pocl or nvidia")
     record.add_argument("--library", help="the driver's library, where it is not found by itself")
-    record.add_argument("--net", required=True, help=f"of {', '.join(NETS)} and examples/nets")
-    record.add_argument("--seconds", type=float, default=600.0, help="stop after so long")
+    record.add_argument("--net", required=True, help=_NETS)
+    record.add_argument("--seconds", type=float, default=600.0, help="of measuring at most")
     record.add_argument("--passes", type=int, default=12, help="samples of each candidate at most")
     record.add_argument("--cores", type=_cores, help="such as 0-7; all by default")
     record.add_argument("--cores-per-process", type=int, default=2)
@@ -167,7 +167,7 @@ def _parser() -> argparse.ArgumentParser:
     phone = commands.add_parser("phone", help="what a search costs on an emulated phone")
     phone.set_defaults(command=_phone)
     phone.add_argument("--driver", required=True, help="intel or pocl")
-    phone.add_argument("--net", required=True, help=f"of {', '.join(NETS)} and examples/nets")
+    phone.add_argument("--net", required=True, help=_NETS)
     phone.add_argument("--search", type=lambda text: text.split(","), default=["mace", "fast"])
     phone.add_argument("--repeats", type=int, default=1)
     phone.add_argument("--out", type=Path, help="results/DATE-search-phone.json by default")

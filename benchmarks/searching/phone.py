@@ -35,6 +35,7 @@ def measure_phone(
     onnx.save(graph, str(model))
     deployment = folder / f"{net}.yml"
     deployment.write_text(nets.deployment(graph, model), encoding="utf-8")
+    _droidmace("convert", "-c", str(deployment))
     rows = []
     for _ in range(repeats):
         for search in searches:
@@ -46,14 +47,13 @@ def measure_phone(
 def _tune(deployment: Path, driver: str, search: str) -> dict[str, Any]:
     """One tune: seconds of its parts."""
     out = deployment.parent / f"out_{search}_{time.monotonic_ns()}"
-    command = [sys.executable, "-m", "droidmace", "tune", "--emulate", "1", "--driver", driver]
-    command += ["-c", str(deployment), "--search", search, "--json", "--out", str(out), *_BRIEF]
     begun_s = time.monotonic()
-    done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+    printed = _droidmace(
+        *("tune", "--emulate", "1", "--driver", driver, "-c", str(deployment)),
+        *("--search", search, "--json", "--out", str(out), *_BRIEF),
+    )
     command_s = time.monotonic() - begun_s
-    if done.returncode not in (0, 1) or not done.stdout.strip():
-        raise PhoneError(f"{search}: exit status {done.returncode}: {done.stderr[-800:]}")
-    document = json.loads(done.stdout)
+    document = json.loads(printed)
     row: dict[str, Any] = {
         "command_s": round(command_s, 1),
         "phones_tuner_s": document["tuning_s"],
@@ -72,3 +72,17 @@ def _tune(deployment: Path, driver: str, search: str) -> dict[str, Any]:
             for name in ("processes", "evaluations", "untuned_ms", "mace_ms", "best_ms")
         },
     }
+
+
+def _droidmace(*arguments: str) -> str:
+    """What it prints. Raises ``PhoneError``."""
+    done = subprocess.run(
+        [sys.executable, "-m", "droidmace", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=_TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode:
+        raise PhoneError(f"{arguments[0]}: exit status {done.returncode}: {done.stderr[-800:]}")
+    return done.stdout

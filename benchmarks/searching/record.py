@@ -32,8 +32,8 @@ from droidmace.tuning.journal_lines import GroupFacts, JournalRun, KeyFacts
 from droidmace.tuning.search import Choice, RunRecord, RunStatus
 
 WORKER = Path(__file__).resolve().parent / "worker.py"
-_SURVEY_TIMEOUT_S = 300.0
-_GRACE_S = 20.0
+FASHION_MNIST = WORKER.parents[2] / "examples/fashion_mnist/fashion_mnist.onnx"
+_START_TIMEOUT_S = 300.0
 _POCL_COMPILE_MS = 150.0
 _WINDOW = 31
 """Samples over which drift is judged; odd."""
@@ -67,7 +67,9 @@ class RecordError(Exception):
 def prepare_net(name: str, folder: Path) -> dict[str, Any]:
     """The net in image memory, its weights seeded (what they are changes no time)."""
     model = folder / f"{name}.onnx"
-    if not (folder / f"{name}_image.pb").exists():
+    if name == "fashion_mnist":
+        model = FASHION_MNIST
+    elif not model.exists():
         onnx.save(nets.load_net(name), str(model))
     converted: ConvertedNet = convert(model, "image", folder)
     batch, channels, height, width = converted.input_shape
@@ -82,7 +84,6 @@ def prepare_net(name: str, folder: Path) -> dict[str, Any]:
 
 def record(driver: Driver, net: str, effort: Effort, folder: Path) -> Iterator[bytes]:
     """The lines of the journal. Raises ``RecordError``."""
-    begun_s = time.monotonic()
     model = prepare_net(net, folder)
     environ = _environ(driver, effort, folder)
     request: dict[str, Any] = {"model": model, "cores": effort.shares[0]}
@@ -94,7 +95,7 @@ def record(driver: Driver, net: str, effort: Effort, folder: Path) -> Iterator[b
         "rounds": effort.rounds,
         "most_rank": 1 if effort.powers_only else 2,
         "compiles_per_size": compiles,
-        "deadline_s": time.time() + effort.seconds - (time.monotonic() - begun_s),
+        "seconds": effort.seconds,
     }
     costs = [
         len(one["choices"]) * (one["default_ms"] + (_POCL_COMPILE_MS if compiles else 0.05))
@@ -111,11 +112,12 @@ def record(driver: Driver, net: str, effort: Effort, folder: Path) -> Iterator[b
                 folder / f"{driver.name}_{net}_{index}",
             )
         )
+    until_s = time.time() + effort.seconds + _START_TIMEOUT_S
     samples: dict[tuple[int, int], list[float]] = {}
     refused: dict[tuple[int, int], str] = {}
     for worker in workers:
         series: list[tuple[tuple[int, int], float]] = []
-        for group, candidate, found in worker.lines(request["deadline_s"] + _GRACE_S):
+        for group, candidate, found in worker.lines(until_s):
             if isinstance(found, str):
                 refused[group, candidate] = found
             else:
@@ -135,6 +137,8 @@ def without_drift(series: Sequence[tuple[tuple[int, int], float]]) -> list[float
     their own candidates' medians. Candidates come in random order, so no group's own time is in
     that. Twice, since the medians know less drift the second time.
     """
+    if not series:
+        return []
     times = np.array([time_ms for _, time_ms in series])
     places: dict[tuple[int, int], list[int]] = {}
     for place, (pair, _) in enumerate(series):
@@ -234,11 +238,11 @@ def _survey(request: dict[str, Any], environ: dict[str, str], folder: Path) -> d
                 env=environ,
                 capture_output=True,
                 text=True,
-                timeout=_SURVEY_TIMEOUT_S,
+                timeout=_START_TIMEOUT_S,
                 check=False,
             )
         except subprocess.TimeoutExpired as exc:
-            raise RecordError(f"no survey within {_SURVEY_TIMEOUT_S:.0f} s") from exc
+            raise RecordError(f"no survey within {_START_TIMEOUT_S:.0f} s") from exc
         if not out.exists():
             said = (done.stdout + done.stderr)[-2000:]
             raise RecordError(f"exit status {done.returncode}: {said}")

@@ -5,7 +5,7 @@
 Without ``groups`` in the request it only tells what there is to measure. With them it measures
 those groups pass after pass, each pass in another order, and appends a line to ``out`` for every
 sample: ``[group, candidate, ms]``, ``[group, candidate, "reason"]`` for a size that the driver
-refuses. A pass that the deadline cuts short is kept as far as it went.
+refuses. A pass that is cut short when the time is up is kept as far as it went.
 
 Times are OpenCL's own, from start to end of each command; a sample is the sum over the ops that
 run the key. The memory beneath is the net's: a first inference filled it with real activations.
@@ -201,13 +201,13 @@ class Measurement:
     def lines(self) -> Iterator[tuple[Any, ...]]:
         """A line for each sample, until the passes are done or the deadline has come."""
         pairs = self._first_pairs()
-        deadline_s = self._request["deadline_s"]
-        left_s = deadline_s - time.time()
-        yield from self._pass(pairs, time.time() + left_s * _FIRST_PASS, warm_up=self._compiles)
+        begun_s, seconds = time.monotonic(), self._request["seconds"]
+        first_s = begun_s + seconds * _FIRST_PASS
+        yield from self._pass(pairs, first_s, warm_up=self._compiles)
         for number in range(1, self._request["passes"]):
             pairs = [pair for pair in pairs if self._is_open(pair, number)]
             self._generator.shuffle(pairs)
-            yield from self._pass(pairs, deadline_s, warm_up=False)
+            yield from self._pass(pairs, begun_s + seconds, warm_up=False)
 
     @property
     def _compiles(self) -> bool:
@@ -235,7 +235,7 @@ class Measurement:
         self, pairs: list[Pair], until_s: float, *, warm_up: bool
     ) -> Iterator[tuple[Any, ...]]:
         for place, index in pairs:
-            if time.time() > until_s:
+            if time.monotonic() > until_s:
                 return
             group, params = self._groups[place], self._choices[place][index]
             try:
