@@ -28,7 +28,8 @@ class PhaseReporter:
 
     On a terminal every phone has a moving line; a finished phase stays as a line above. Without a
     terminal (a log file, CI) there are only lines: one for each finished phase, and in a long one
-    now and then how far it is.
+    now and then how far it is. Whatever ends the story early, the phases that it broke off say how
+    far they were.
     """
 
     def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
@@ -37,6 +38,7 @@ class PhaseReporter:
         self._lock = threading.Lock()
         self._started: dict[tuple[str, str], float] = {}
         self._said: dict[tuple[str, str], float] = {}
+        self._newest: dict[tuple[str, str], PhaseNote] = {}
         self._tasks: dict[str, TaskID] = {}
         self._wide = console.width >= _WIDE
         self._progress = self._moving_lines() if console.is_terminal else None
@@ -67,6 +69,12 @@ class PhaseReporter:
     ) -> None:
         if self._progress:
             self._progress.stop()
+        if error is None:
+            return
+        with self._lock:
+            now = self._clock()
+            for key, started in self._started.items():
+                self._say(self._newest[key], "[red]✗[/]", now - started)
 
     def __call__(self, note: PhaseNote) -> None:
         """Show one note."""
@@ -74,12 +82,14 @@ class PhaseReporter:
             key = (note.serial, note.phase)
             now = self._clock()
             started = self._started.setdefault(key, now)
+            self._newest[key] = note
             if self._progress:
                 self._move(note)
             if note.finished:
                 self._say(note, "[green]✓[/]", now - started)
                 self._started.pop(key)
                 self._said.pop(key, None)
+                self._newest.pop(key)
             elif not self._progress and now - self._said.setdefault(key, now) >= LINE_EVERY_S:
                 self._say(note, "…", now - started)
                 self._said[key] = now

@@ -89,3 +89,20 @@ def test_a_terminal_shows_how_far_a_search_is(width: int) -> None:
     assert "412 evaluations, 58.1 ms (untuned 71.3" in shown
     assert ("3 min left" in shown) == (width >= 80)
     assert ("41%" in shown) == (width < 140)
+
+
+def test_phases_that_are_broken_off_say_how_far_they_were() -> None:
+    clock, console = Clock(), Console(file=io.StringIO(), width=80)
+
+    def story() -> None:
+        with PhaseReporter(console, clock) as reporter:
+            reporter(PhaseNote("phone", "push", "42 bytes", finished=True))
+            reporter(searching(120, "120 evaluations"))
+            clock.now_s += 3.0
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        story()
+    pushed, searched = written(console).splitlines()
+    assert "✓ push" in pushed
+    assert re.sub(r" +", " ", searched) == "phone ✗ search 12%, 120 evaluations (3.0 s)"
