@@ -20,6 +20,8 @@ limited() {
 
 ended() {
   printf '\036droidmace end %s\n' "$1" >&2
+  # A terminal whose session ends throws away what it has not passed on yet.
+  if [ -t 2 ]; then sleep 0.2 </dev/null >/dev/null 2>&1 || sleep 1 </dev/null; fi
   exit "$1"
 }
 

@@ -89,7 +89,7 @@ def progress_text(history: History, left_s: float | None) -> str:
         text = f"{_ms(best_ms)} ms"
         if math.isfinite(untuned_ms) and untuned_ms > 0:
             gain = f"{100 * (best_ms / untuned_ms - 1):+.1f}".replace("-", "\N{MINUS SIGN}")
-            text += f" (untuned {_ms(untuned_ms)}, {gain} %)"
+            text += f" (untuned {_ms(untuned_ms)}, {gain}%)"
         parts.append(text)
     if left_s is not None:
         parts.append(f"{duration_text(left_s)} left")

@@ -315,6 +315,8 @@ class _Story:
                 kept = _keep(journal)
                 if kept and isinstance(error, DroidmaceError):
                     error.hint = f"{error.hint}; {kept}" if error.hint else kept
+                elif kept:
+                    raise KeyboardInterrupt(kept) from None
                 raise
             phase.summary = _search_text(found)
         if found.summary is None:
@@ -377,10 +379,11 @@ def _search_text(found: SearchOutcome) -> str:
     summary = found.summary
     if summary is None:
         return f"{len(found.readable)} kernels in {found.tuning_s:.1f} s"
-    change = summary.best_ms / summary.untuned_ms - 1 if summary.untuned_ms else 0.0
+    change = 100 * (summary.best_ms / summary.untuned_ms - 1) if summary.untuned_ms else 0.0
+    percent = f"{change:+.1f}%".replace("-", "\N{MINUS SIGN}")
     return (
         f"{summary.evaluations} evaluations, {summary.best_ms:.3g} ms of kernels "
-        f"(untuned {summary.untuned_ms:.3g}, {change:+.1%}) in {summary.wall_s:.0f} s"
+        f"(untuned {summary.untuned_ms:.3g}, {percent}) in {summary.wall_s:.0f} s"
     )
 
 
