@@ -98,7 +98,8 @@ def _halves(
 def _mace_choices(group: GroupHistory) -> list[Choice]:
     """What MACE's own tuner would try of the group's one key, as far as it was recorded."""
     (space,) = group.group.keys
-    own = [(params,) for params in mace_part(space) if (params,) in group.samples]
+    tried: list[Choice] = [(params,) for params in mace_part(space)]
+    own = [choice for choice in tried if choice in group.samples]
     return own or [group.group.default]
 
 
