@@ -103,9 +103,8 @@ def main() -> None:
     except DroidmaceError as error:
         render_error(error, as_json="--json" in sys.argv[1:])
         sys.exit(error.exit_code)
-    except KeyboardInterrupt as interrupt:
-        # What was kept of the work, if anything was.
-        typer.echo(": ".join(["interrupted", *map(str, interrupt.args)]), err=True)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
         sys.exit(130)
     except BrokenPipeError:
         # The reader of our output left (``| head``): nothing to say and nobody to say it to.

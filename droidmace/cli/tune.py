@@ -237,7 +237,13 @@ def tune_command(
         requests = [request(one, port) for one in serials]
         outcomes: list[TuneResult | TuneFailure]
         single = len(requests) == 1 and not every
-        outcomes = [tune(requests[0], reporter)] if single else tune_many(requests, reporter)
+        try:
+            outcomes = [tune(requests[0], reporter)] if single else tune_many(requests, reporter)
+        except KeyboardInterrupt as interrupt:
+            # What was kept of the work, if anything was.
+            for kept in interrupt.args:
+                console.print(f"interrupted: {kept}", markup=False, soft_wrap=True)
+            raise
     _show(outcomes, as_json=as_json, single=single)
     if any(isinstance(outcome, TuneFailure) for outcome in outcomes):
         raise typer.Exit(EXIT_FAILED)
