@@ -125,7 +125,7 @@ class PhaseReporter:
 
 def _with_share(note: PhaseNote) -> str:
     """The note's text, after the share that is done where that is known."""
-    share = f"{100 * note.done // note.total}%" if note.total > 0 else ""
+    share = f"{min(100 * note.done // note.total, 100)}%" if note.total > 0 else ""
     return ", ".join(part for part in (share, note.text) if part)
 
 

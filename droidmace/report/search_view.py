@@ -115,7 +115,7 @@ class _Winners:
             table.add_column("votes", justify="right", no_wrap=True)
         for winner in self._winners:
             gain = change(winner.best_ms, winner.default_ms)
-            cells: list[RenderableType] = [_Shortened(printable(winner.key))]
+            cells: list[RenderableType] = [_Shortened(_OF_EVERY_KEY.sub("", printable(winner.key)))]
             if wide:
                 cells.append(Text(_short(winner.default_ms)))
             cells += [
@@ -150,8 +150,6 @@ class _Shortened:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         text, width = self._text, options.max_width
-        if len(text) > width:
-            text = _OF_EVERY_KEY.sub("", text)
         yield Text(shortened(text, width), no_wrap=True)
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:

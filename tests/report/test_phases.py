@@ -106,3 +106,13 @@ def test_phases_that_are_broken_off_say_how_far_they_were() -> None:
     pushed, searched = written(console).splitlines()
     assert "✓ push" in pushed
     assert re.sub(r" +", " ", searched) == "phone ✗ search 12%, 120 evaluations (3.0 s)"
+
+
+def test_more_than_all_is_all() -> None:
+    clock, console = Clock(), Console(file=io.StringIO(), width=80)
+    with PhaseReporter(console, clock) as reporter:
+        reporter(searching(900))
+        clock.now_s += LINE_EVERY_S
+        reporter(searching(1020, "1020 evaluations"))  # a batch is measured to its end
+    [line] = written(console).splitlines()
+    assert "100%, 1020 evaluations" in line

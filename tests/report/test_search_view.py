@@ -65,10 +65,10 @@ def test_effort_and_totals_are_told() -> None:
 
 def test_winners_stand_in_the_order_of_their_time() -> None:
     text = shown(search_view(SUMMARY), 120)
-    assert row_of(text, "conv2d_1x1_opencl_kernel_1_14_14_96")[1:] == [
+    assert row_of(text, "conv2d_1x1_1_14_14_96")[1:] == [
         "1.11", "0.828", "−25.5%", "24,4,8,0", "search",  # noqa: RUF001
     ]  # fmt: skip
-    assert row_of(text, "depthwise_conv2d_ocl_kernel_24_4_14_1")[1:] == [
+    assert row_of(text, "depthwise_conv2d_24_4_14_1")[1:] == [
         "0.42", "0.42", "-", "default",
     ]  # fmt: skip
     assert "votes" not in text
