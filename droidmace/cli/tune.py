@@ -169,8 +169,8 @@ def tune_command(
     """Tune a model's OpenCL kernels on a phone, prove the gain, and write a bundle.
 
     The phone compiles and tunes; droidmace pulls the compiled program and the tuned parameters,
-    loads them in a fresh process, measures start-up and latency in interleaved pairs, and holds
-    the answers against a reference.
+    loads them in a fresh process, measures start-up in pairs and latency in blocks of fresh
+    processes, and holds the answers against a reference.
 
     Exit code 0: done. 1: some or all of several phones failed, or --gate is not satisfied.
     2: an error.

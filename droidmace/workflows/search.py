@@ -189,6 +189,12 @@ class _Search:
                     "the phone's own tuner was asked"
                 )
                 found = None
+            elif begun:
+                self.notes.append(
+                    f"the phone's own tuner was broken off: the {len(self.journal.content.winners)}"
+                    " kernels it had finished count, others were known by their shapes, and what"
+                    " neither tells stays as it is; --fresh lets it begin anew"
+                )
         tuner_s = 0.0
         if found is None:
             tuner_began_s = self.clock()
