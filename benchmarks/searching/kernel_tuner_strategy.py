@@ -120,9 +120,12 @@ class _KeySearch:
             verbose=False,
             tune_params=self._space.tune_params,
         )
-        with contextlib.suppress(util.StopCriterionReached):
-            module.tune(self._space, _Runner(self), options)
-        self._asked.put(None)
+        try:
+            # greedy_ils fails with a TypeError where a size has no neighbour left
+            with contextlib.suppress(util.StopCriterionReached, TypeError):
+                module.tune(self._space, _Runner(self), options)
+        finally:
+            self._asked.put(None)
 
 
 class _Runner:
