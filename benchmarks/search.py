@@ -110,7 +110,7 @@ def _phone(arguments: argparse.Namespace) -> None:
         except PhoneError as exc:
             sys.exit(f"error: {exc}")
     machine["load_after"] = os.getloadavg()
-    out = arguments.out or HERE / "results" / f"{machine['date'][:10]}-search-phone.json"
+    out = arguments.out or HERE / "results" / f"{machine['date'][:10]}-search-phone-{arguments.net}.json"
     document = {"machine": machine, "net": arguments.net, "tunes": rows}
     out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     print(out)
@@ -170,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     phone.add_argument("--net", required=True, help=_NETS)
     phone.add_argument("--search", type=lambda text: text.split(","), default=["mace", "fast"])
     phone.add_argument("--repeats", type=int, default=1)
-    phone.add_argument("--out", type=Path, help="results/DATE-search-phone.json by default")
+    phone.add_argument("--out", type=Path, help="results/DATE-search-phone-NET.json by default")
     return parser
 
 
