@@ -25,7 +25,7 @@ from droidmace.formats.store_keys import QUEUE_WINDOW_SIZE_KEY
 from droidmace.results import MaceRunResult, SearchPoint, SearchSummary
 from droidmace.tuning.consensus import Vote, consensus
 from droidmace.tuning.journal import GroupFacts, Journal, KeyFacts
-from droidmace.tuning.loop import Budget, LoopSettings, run_search
+from droidmace.tuning.loop import Budget, LoopSettings, best_plan, run_search
 from droidmace.tuning.search import (
     Choice,
     Group,
@@ -144,12 +144,12 @@ class _Search:
         self.began_s = self.clock()
         bench = self._bench(known)
         points: list[SearchPoint] = []
-        histories = []
+        votes = []
         for repeat in range(self.search.repeats):
-            history, more = self._repeat(bench, repeat)
-            histories.append(history)
+            vote, more = self._repeat(bench, repeat)
+            votes.append(vote)
             points += more
-        return self._result(bench, histories, points, resumed)
+        return self._result(bench, votes, points, resumed)
 
     def _tune_on_phone(self) -> None:
         tuning = run_phone_tuner(self.target, self.journal, self.progress)
@@ -286,7 +286,7 @@ class _Search:
 
     # ---- the search itself
 
-    def _repeat(self, bench: PhoneBench, repeat: int) -> tuple[History, list[SearchPoint]]:
+    def _repeat(self, bench: PhoneBench, repeat: int) -> tuple[Vote, list[SearchPoint]]:
         """One of the independent searches, as far as it has not been done already."""
         content = self.journal.content
         anchors = self._anchors()
@@ -332,7 +332,9 @@ class _Search:
             # Whatever ends the loop, nothing goes on on the phone.
             for one in running:
                 one.close()
-        return history, points
+        # Not the one that may still be thinking ahead.
+        judge = make_strategy(_STRATEGIES[self.search.kind], repeat)
+        return Vote(history, best_plan(judge, history)), points
 
     def _anchors(self) -> list[Plan]:
         """What all else is compared with: MACE's own sizes, and the phone's winners."""
@@ -408,7 +410,7 @@ class _Search:
     def _result(
         self,
         bench: PhoneBench,
-        histories: Sequence[History],
+        votes: Sequence[Vote],
         points: Sequence[SearchPoint],
         resumed: int,
     ) -> SearchOutcome:
@@ -416,7 +418,7 @@ class _Search:
         everything = History(self._groups())
         for record in content.records():
             everything.add(record)
-        agreed = consensus([Vote.of(one) for one in histories], content.winners)
+        agreed = consensus(votes, content.winners)
         plan = agreed.plan
         anchors = self._anchors()
         steps = content.steps

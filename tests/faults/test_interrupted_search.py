@@ -143,6 +143,8 @@ def test_search_goes_on_where_it_was(bench: Bench, tmp_path: Path, interrupt: An
         time.sleep(moments.uniform(0.0, 0.9) * bench.seconds)
         if search.process.poll() is None:
             interrupt(bench, search)
+        else:
+            assert search.end().code == OVER
         half = read_journal(path)
         again = Running(bench.lab, bench.phone, path)
         ended = again.end()
