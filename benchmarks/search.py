@@ -110,7 +110,8 @@ def _phone(arguments: argparse.Namespace) -> None:
         except PhoneError as exc:
             sys.exit(f"error: {exc}")
     machine["load_after"] = os.getloadavg()
-    out = arguments.out or HERE / "results" / f"{machine['date'][:10]}-search-phone-{arguments.net}.json"
+    name = f"{machine['date'][:10]}-search-phone-{arguments.net}.json"
+    out = arguments.out or HERE / "results" / name
     document = {"machine": machine, "net": arguments.net, "tunes": rows}
     out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     print(out)
