@@ -108,7 +108,7 @@ def test_search_beats_the_phones_winners(lab: Lab) -> None:
     assert {row.key for row in summary.winners} == SEARCHED
     assert outcome.entries["arg_buffer_to_image_[16]"] == (64, 4, 0)
     assert "evaluations" in lab.notes[-1]
-    assert re.search("ms \\(untuned 18\\.., \N{MINUS SIGN}3.\\.. %\\)", lab.notes[-1])
+    assert re.search("ms \\(untuned 18\\.., \N{MINUS SIGN}3.\\..%\\)", lab.notes[-1])
     TunedParameters.build(outcome.entries)
 
 
