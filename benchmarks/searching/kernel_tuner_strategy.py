@@ -8,6 +8,7 @@ which are seeded, so a seed says all.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import queue
 import random
@@ -24,6 +25,8 @@ from droidmace.tuning.search import Choice, Group, GroupHistory, History, Plan
 from droidmace.tuning.selection import chosen
 
 _NO_LIMIT = 1 << 40
+_PATIENCE_S = 20.0
+"""genetic_algorithm may look for ever for a child that its last generation did not have."""
 _spaces: dict[tuple[str, Any], Searchspace] = {}
 
 
@@ -86,7 +89,7 @@ class _KeySearch:
         elif self._waiting is not None:
             samples = history.samples.get(self._waiting)
             self._told.put(samples[0] if samples else float("inf"))
-        lws = self._asked.get()
+        lws = self._next_asked()
         if lws is None:
             self._done = True
             return None
@@ -97,10 +100,21 @@ class _KeySearch:
         """End the thread."""
         if self._started and not self._done:
             self._told.put(None)
-            while self._asked.get() is not None:
+            while self._next_asked() is not None:
                 self._told.put(None)
         if self._started:
             self._thread.join()
+
+    def _next_asked(self) -> tuple[int, ...] | None:
+        """What it asks for; one that looks in vain for what it has not had yet is ended."""
+        while True:
+            try:
+                return self._asked.get(timeout=_PATIENCE_S)
+            except queue.Empty:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(self._thread.ident or 0),
+                    ctypes.py_object(util.StopCriterionReached),
+                )
 
     def measure(self, lws: tuple[int, ...]) -> float:
         """For the optimiser: ask, and wait. Raises ``StopCriterionReached`` when told to end."""
