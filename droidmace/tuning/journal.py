@@ -23,7 +23,7 @@ from typing import Protocol, Self
 from droidmace.errors import FormatError, InputError
 from droidmace.tuning import journal_lines as lines
 from droidmace.tuning.journal_lines import GroupFacts, JournalRun, KeyFacts
-from droidmace.tuning.search import Group, KeySpace, Params, RunRecord
+from droidmace.tuning.search import Choice, Group, KeySpace, Params, Plan, RunRecord
 
 __all__ = ["GroupFacts", "Journal", "JournalContent", "JournalRun", "KeyFacts", "read_journal"]
 
@@ -63,6 +63,36 @@ class JournalContent:
             Group(one.name, tuple(key_space(key) for key in one.keys), one.ops)
             for one in self.groups
         )
+
+    @property
+    def anchors(self) -> list[Plan]:
+        """What all repeats are compared with: MACE's own sizes, and the phone's winners.
+
+        They are measured once, in the first repeat.
+        """
+        default: dict[str, Choice] = {one.name: (None,) * len(one.keys) for one in self.groups}
+        phone: dict[str, Choice] = {
+            one.name: tuple(self.winners.get(key.key) for key in one.keys) for one in self.groups
+        }
+        return [default] if phone == default else [default, phone]
+
+    def known_to(self, repeat: int) -> list[RunRecord]:
+        """What a repeat chooses by: its own records, and those of the anchors."""
+        anchors = self.anchors
+        return [
+            run.record
+            for run in self.runs
+            if run.repeat == repeat or (run.repeat == 0 and run.record.plan in anchors)
+        ]
+
+    def own_s(self, repeat: int) -> float:
+        """Seconds that one repeat has taken so far, in whatever order repeats went on."""
+        total_s = before_s = 0.0
+        for run in self.runs:
+            if run.repeat == repeat:
+                total_s += max(run.spent_s - before_s, 0.0)
+            before_s = run.spent_s
+        return total_s
 
     @property
     def spent_s(self) -> float:
@@ -114,6 +144,9 @@ def _read(stream: _Lines, where: str) -> tuple[JournalContent, int]:
         if failed is not None:
             raise failed
         if not line.endswith(b"\n"):
+            if len(line) > lines.MAX_LINE_BYTES:
+                # No crash tears such a line off: what follows it is not to be cut away.
+                raise _at(FormatError("a line that is too long"), where, number)
             break
         try:
             document = lines.load(line)
@@ -285,7 +318,14 @@ class Journal:
         self.close()
 
     def _append(self, document: Mapping[str, object]) -> None:
-        data = memoryview(lines.dump(document))
+        line = lines.dump(document)
+        if len(line) > lines.MAX_LINE_BYTES:
+            raise FormatError(
+                f"the journal takes no line of {len(line):,} bytes",
+                where=str(self.path),
+                hint="use --search mace: the model has too many kernels for a search",
+            )
+        data = memoryview(line)
         begin = self._stream.tell()
         try:
             while data:

@@ -27,7 +27,6 @@ from droidmace.tuning.consensus import Vote, consensus
 from droidmace.tuning.journal import GroupFacts, Journal, KeyFacts
 from droidmace.tuning.loop import Budget, LoopSettings, best_plan, run_search
 from droidmace.tuning.search import (
-    Choice,
     Group,
     History,
     KeySpace,
@@ -171,6 +170,11 @@ class _Search:
         steps = self.journal.content.steps
         if self.journal.content.groups:
             prepare_storage(self.target, fresh=False)
+            if self.search.kind is not SearchKind.FAST and not {TUNED, CUT_SHORT} & set(steps):
+                self.notes.append(
+                    "the search goes on with the kernels that an earlier run knew by their shapes; "
+                    "--fresh asks the phone's own tuner for all of them"
+                )
             return None
         began_s = self.clock()
         found: KeyMap | None = None
@@ -289,7 +293,7 @@ class _Search:
     def _repeat(self, bench: PhoneBench, repeat: int) -> tuple[Vote, list[SearchPoint]]:
         """One of the independent searches, as far as it has not been done already."""
         content = self.journal.content
-        anchors = self._anchors()
+        anchors = content.anchors
         if repeat == 0:
             self._measure_anchors(bench, anchors)
         history = History(self._groups())
@@ -299,8 +303,8 @@ class _Search:
                 if record.plan in anchors:
                     history.add(record)
         points = curve(own, history)
-        before_s = max((run.spent_s for run in content.runs if run.repeat < repeat), default=0.0)
-        own_s = max((run.spent_s - before_s for run in own), default=0.0)
+        own_s = content.own_s(repeat)
+        before_s = self._spent_s() - own_s
         budget = self._budget(history, own_s)
         batch = min(max(math.ceil(_BATCH_S / self.process_s), LoopSettings().batch), _MAX_BATCH)
         strategy = Ahead(make_strategy(_STRATEGIES[self.search.kind], repeat))
@@ -335,15 +339,6 @@ class _Search:
         # Not the one that may still be thinking ahead.
         judge = make_strategy(_STRATEGIES[self.search.kind], repeat)
         return Vote(history, best_plan(judge, history)), points
-
-    def _anchors(self) -> list[Plan]:
-        """What all else is compared with: MACE's own sizes, and the phone's winners."""
-        groups, winners = self.journal.content.groups, self.journal.content.winners
-        default: dict[str, Choice] = {one.name: (None,) * len(one.keys) for one in groups}
-        phone: dict[str, Choice] = {
-            one.name: tuple(winners.get(key.key) for key in one.keys) for one in groups
-        }
-        return [default] if phone == default else [default, phone]
 
     def _measure_anchors(self, bench: PhoneBench, anchors: Sequence[Plan]) -> None:
         content = self.journal.content
@@ -420,7 +415,7 @@ class _Search:
             everything.add(record)
         agreed = consensus(votes, content.winners)
         plan = agreed.plan
-        anchors = self._anchors()
+        anchors = content.anchors
         steps = content.steps
         summary = summarize(
             self.search.kind.value,

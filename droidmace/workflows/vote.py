@@ -6,14 +6,14 @@ what that model wants. Every phone then proves the common choice for itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from droidmace.formats.obfuscation import readable_symbol
 from droidmace.results import KernelWinner
 from droidmace.tuning.consensus import Vote, consensus
-from droidmace.tuning.journal import JournalContent, read_journal
+from droidmace.tuning.journal import GroupFacts, JournalContent, read_journal
 from droidmace.tuning.search import History, Params
 from droidmace.tuning.space import build_groups
 from droidmace.workflows.search import SearchOutcome
@@ -48,7 +48,10 @@ class Elected:
         """A phone's own outcome with the common choice in place of its own."""
         entries = {key: value for key, value in found.entries.items() if key not in self.params}
         entries |= {key: value for key, value in self.params.items() if value is not None}
-        summary = found.summary and replace(found.summary, winners=self.winners)
+        summary = found.summary
+        if summary is not None:
+            own = [one for one in summary.winners if one.key not in self.params]
+            summary = replace(summary, winners=(*self.winners, *own))
         return replace(
             found,
             entries=entries,
@@ -62,19 +65,21 @@ Poll = Callable[[Ballot], Elected | None]
 
 
 def count_votes(ballots: Sequence[Ballot]) -> Elected | None:
-    """The common choice of phones of one electorate; None with a single one.
+    """The common choice of phones of one electorate; None with a single one or nothing in common.
 
     Raises ``FormatError`` and ``InputError`` for journals that cannot be read.
     """
     if len(ballots) < 2:
         return None
     contents = [read_journal(ballot.journal) for ballot in ballots]
-    votes = [vote for content in contents for vote in _votes(content)]
+    groups = _common_groups(contents)
+    votes = [vote for content in contents for vote in _votes(content, groups)]
+    if not groups or not votes:
+        return None
     phones: dict[str, Params] = {}
     for content in contents:
         phones |= content.winners
     agreed = consensus(votes, phones)
-    groups = {one.name: one for content in contents for one in content.groups}
     params: dict[str, Params | None] = {}
     for name, choice in agreed.plan.items():
         for key, value in zip(groups[name].keys, choice, strict=True):
@@ -82,13 +87,31 @@ def count_votes(ballots: Sequence[Ballot]) -> Elected | None:
     return Elected(params, agreed.winners, len(ballots))
 
 
-def _votes(content: JournalContent) -> list[Vote]:
-    """One per repeat; what all repeats share was measured in the first."""
+def _common_groups(contents: Sequence[JournalContent]) -> dict[str, GroupFacts]:
+    """Groups of several phones, by name: those whose keys all of these know as the same.
+
+    A phone whose tuner was cut short knows fewer keys of an op: its choices mean something else.
+    """
+    found: dict[str, list[GroupFacts]] = {}
+    for content in contents:
+        for group in content.groups:
+            found.setdefault(group.name, []).append(group)
+    return {
+        name: groups[0]
+        for name, groups in found.items()
+        if len(groups) > 1
+        and len({(tuple(key.key for key in one.keys), one.ops) for one in groups}) == 1
+    }
+
+
+def _votes(content: JournalContent, groups: Collection[str]) -> list[Vote]:
+    """One per repeat, on the groups of these names."""
     repeats = sorted({run.repeat for run in content.runs})
+    common = build_groups(one for one in content.groups if one.name in groups)
     votes = []
     for repeat in repeats:
-        history = History(build_groups(content.groups))
-        for record in content.records(repeat):
+        history = History(common)
+        for record in content.known_to(repeat):
             history.add(record)
         votes.append(Vote.of(history))
     return votes

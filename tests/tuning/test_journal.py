@@ -229,3 +229,34 @@ def test_file_that_is_no_journal_is_left_alone(tmp_path: Path) -> None:
         with pytest.raises(FormatError):
             Journal.open(path, IDENTITY)
         assert path.read_bytes() == data
+
+
+def test_line_too_long_to_be_read_is_never_written(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    many = [GroupFacts(f"g{i}", (KeyFacts("k" * 3000),), ("o" * 1000,)) for i in range(1200)]
+    with Journal.create(path, IDENTITY) as journal:
+        journal.append_winner("k", (1, 2, 3))
+        with pytest.raises(FormatError, match="no line of"):
+            journal.set_groups(many)
+    assert read_journal(path).winners == {"k": (1, 2, 3)}
+
+
+def test_line_too_long_is_damage_and_not_a_torn_end(tmp_path: Path, whole: bytes) -> None:
+    path = tmp_path / "a.jsonl"
+    first, rest = whole.split(b"\n", 1)
+    data = first + b"\n" + b"x" * (5 << 20) + b"\n" + rest
+    path.write_bytes(data)
+    with pytest.raises(FormatError, match="line 2: a line that is too long"):
+        Journal.open(path, IDENTITY)
+    assert path.read_bytes() == data
+
+
+def test_seconds_of_a_repeat_that_was_gone_on_with(tmp_path: Path) -> None:
+    with Journal.create(tmp_path / "a.jsonl", IDENTITY) as journal:
+        journal.set_groups(GROUPS)
+        # The second command had a larger budget: the first repeat went on after the second began.
+        for repeat, spent_s in ((0, 60.0), (1, 90.0), (0, 630.0), (1, 640.0)):
+            journal.append(RUNS[0], repeat=repeat, spent_s=spent_s)
+        assert journal.content.own_s(0) == 600.0
+        assert journal.content.own_s(1) == 40.0
+        assert journal.content.own_s(2) == 0.0
