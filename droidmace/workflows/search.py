@@ -19,7 +19,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from droidmace.config import SearchConfig, SearchKind
-from droidmace.errors import MaceRunOutputError
+from droidmace.errors import MaceRunError, MaceRunOutputError
 from droidmace.formats.obfuscation import readable_symbol
 from droidmace.formats.store_keys import QUEUE_WINDOW_SIZE_KEY
 from droidmace.results import MaceRunResult, SearchPoint, SearchSummary
@@ -67,6 +67,8 @@ _SAFE_KWG_SIZE = 256
 _MIN_COVERED = 0.75
 """Share of all ops' time that guessed keys must stand for."""
 _ANCHOR_SAMPLES = 2
+_ANCHOR_TRIES = 3
+"""A phone that is short of memory kills a process now and then."""
 _BATCH_S = 4.0
 """How long a batch of processes should take at least: each costs a command on the phone."""
 _MAX_BATCH = 12
@@ -348,6 +350,17 @@ class _Search:
             if record.plan in wanted:
                 wanted.remove(record.plan)
         self._measure(bench, wanted)
+        tries = 0
+        while not any(one.plan == anchors[0] and one.group_ms for one in content.records(0)):
+            if tries < _ANCHOR_TRIES:
+                tries += 1
+                self._measure(bench, anchors[:1])
+                continue
+            raise MaceRunError(
+                f"MACE's own sizes cannot be measured: {content.runs[-1].record.reason}",
+                where=self.target.device.serial,
+                hint="all else is compared with them: run the command again, it tries once more",
+            )
         if self.search.kind is SearchKind.FAST:
             return
         while probe := next_probe(content.groups, content.winners, content.records()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -246,6 +247,25 @@ def test_phone_that_tells_nothing_ends_the_search(lab: Lab) -> None:
     lab.fault = "table"
     with pytest.raises(MaceRunError, match="processes in a row told nothing"):
         lab.search(evaluations=300)
+
+
+@pytest.mark.parametrize("kind", [SearchKind.FAST, SearchKind.DEEP])
+def test_what_all_is_compared_with_is_measured_again_if_it_was_killed(
+    lab: Lab, kind: SearchKind
+) -> None:
+    lab.fault = "killed"
+    outcome, content = lab.search(kind, evaluations=1)
+    assert [record.status for record in content.records()[:2]] == [RunStatus.FAILED] * 2
+    assert outcome.summary is not None
+    # Infinite figures would have no place in the bundle's JSON.
+    json.dumps(outcome.summary.as_document(), allow_nan=False)
+    assert outcome.summary.untuned_ms == pytest.approx(18.75, rel=0.02)
+
+
+def test_deep_search_says_that_it_goes_on_with_a_fast_ones_kernels(lab: Lab) -> None:
+    lab.search(SearchKind.FAST, evaluations=8)
+    outcome, _ = lab.search(SearchKind.DEEP, evaluations=16)
+    assert any("--fresh" in note for note in outcome.notes)
 
 
 def test_interrupted_by_the_user_nothing_goes_on(lab: Lab) -> None:
