@@ -72,9 +72,14 @@ class JournalContent:
         """
         default: dict[str, Choice] = {one.name: (None,) * len(one.keys) for one in self.groups}
         phone: dict[str, Choice] = {
-            one.name: tuple(self.winners.get(key.key) for key in one.keys) for one in self.groups
+            one.name: tuple(self._size(key.key) for key in one.keys) for one in self.groups
         }
         return [default] if phone == default else [default, phone]
+
+    def _size(self, key: str) -> Params | None:
+        """The phone's winner, where it is one: whatever a phone logs is kept."""
+        found = self.winners.get(key)
+        return found if found is not None and lines.is_size(found) else None
 
     def known_to(self, repeat: int) -> list[RunRecord]:
         """What a repeat chooses by: its own records, and those of the anchors."""

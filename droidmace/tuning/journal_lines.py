@@ -7,7 +7,6 @@ searched, and each ``run`` line what one process tried and measured, in the orde
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
@@ -21,9 +20,16 @@ MAX_GROUPS = 20_000
 MAX_KEYS = 100_000
 MAX_TEXT = 4_096
 _MAX_UINT32 = (1 << 32) - 1
+_MAX_SECONDS = 1e18
+"""And milliseconds: sums of such are finite."""
 _NOT_IN_PLAN = 0
 
 Json = object
+
+
+def is_size(params: Params) -> bool:
+    """Whether this can be a local size of two or three axes, and its block."""
+    return len(params) in (3, 4) and min(params[:-1]) >= 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,6 +308,6 @@ def _seconds(value: Json, what: str) -> float:
         number = float(value)
     except OverflowError as exc:
         raise FormatError(f"{what} is not a time") from exc
-    if not math.isfinite(number) or number < 0:
+    if not 0 <= number <= _MAX_SECONDS:
         raise FormatError(f"{what} is not a time")
     return number

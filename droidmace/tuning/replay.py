@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from droidmace.errors import InputError
 from droidmace.results import SearchPoint, Spread
 from droidmace.tuning.journal import JournalContent
+from droidmace.tuning.journal_lines import is_size
 from droidmace.tuning.loop import Budget, LoopSettings, best_plan, run_search
 from droidmace.tuning.search import (
     Choice,
@@ -286,7 +287,9 @@ def _recorded_group(history: GroupHistory) -> Group:
     recorded: list[list[Params]] = [[] for _ in group.keys]
     for choice in (*history.samples, *history.refused):
         changed = [place for place, params in enumerate(choice) if params is not None]
-        if len(changed) == 1 and (params := choice[changed[0]]) is not None:
+        if len(changed) != 1:
+            continue
+        if (params := choice[changed[0]]) is not None and is_size(params):
             recorded[changed[0]].append(params)
     most = max(range(len(recorded)), key=lambda place: len(recorded[place]), default=0)
     spaces = []
