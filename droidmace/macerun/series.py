@@ -183,6 +183,12 @@ class Series:
                 if (running := reader.running) is not None:
                     watch.saw(running, printed=bool(lines))
                     if (kind := watch.verdict(running, timeout_s)) is not None:
+                        # One stream may be ahead: what has ended is not to go down with this one.
+                        for ended in reader.take_ended(running.number):
+                            outcome = self._judge(ended, watch.wall_s(ended))
+                            if isinstance(outcome, _Suspect):
+                                return outcome
+                            yield outcome
                         return self._stopped(running, kind, watch.wall_s(running))
         if missing:
             raise self._ended_early(reader, command.exit_code)

@@ -95,6 +95,21 @@ class SeriesReader:
         seen += self._pass_on(stream, rest[: len(rest) - keep])
         return seen, through
 
+    def take_ended(self, before: int) -> list[ProcessOutput]:
+        """Processes with smaller numbers that have ended on one stream, in order.
+
+        For when the other's last word is not waited for: process ``before`` is to be stopped.
+        """
+        ended = [
+            one
+            for number, one in sorted(self._processes.items())
+            if number < before and one.exit_status is not None
+        ]
+        for process in ended:
+            del self._processes[process.number]
+            process.parser.finish()
+        return ended
+
     def _pass_on(self, stream: str, data: bytes) -> list[OutputLine]:
         if not data:
             return []

@@ -212,3 +212,14 @@ def test_markers_of_the_programs_own_do_not_count() -> None:
     for name in ("stdout", "stderr"):
         _, through = reader.feed(OutputChunk(name, stream(0, forged)))  # type: ignore[arg-type]
     assert [one.number for one in through] == []
+
+
+def test_a_process_that_ended_on_one_stream_is_not_lost_with_the_next() -> None:
+    reader = SeriesReader(range(2))
+    begin, end = b"\x1edroidmace begin 0 1.0\n", b"\x1edroidmace end 0 0 2.0\n"
+    reader.feed(OutputChunk("stderr", begin))
+    _, through = reader.feed(OutputChunk("stdout", begin + end + b"\x1edroidmace begin 1 2.1\n"))
+    assert through == []
+    assert reader.running is not None
+    assert [one.number for one in reader.take_ended(reader.running.number)] == [0]
+    assert reader.take_ended(reader.running.number) == []
