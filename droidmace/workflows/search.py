@@ -47,6 +47,7 @@ from droidmace.workflows.search_keys import (
     KeyMap,
     guess_entries,
     map_keys,
+    op_times,
     prepare_storage,
     prove_guesses,
     survey,
@@ -230,9 +231,7 @@ class _Search:
         """Without kernels that are run in slices: the op table shows their last slice only."""
         if not self.target.base.limit_opencl_kernel_time:
             return tuple(groups)
-        times: dict[str, float] = {}
-        for op in untuned.ops:
-            times[op.name] = times.get(op.name, 0.0) + op.avg_ms
+        times = op_times(untuned.ops)
         kept = tuple(
             one
             for one in groups

@@ -76,7 +76,7 @@ def map_keys(target: SearchTarget, entries: Mapping[str, Params]) -> KeyMap:
         op: [applied[key] for key in keys if key in applied]
         for op, keys in reader.keys_by_op.items()
     }
-    times = _times(result.ops)
+    times = op_times(result.ops)
     found = group_keys(keys_by_op, list(times))
     groups = tuple(GroupFacts(one.ops[0], tuple(map(_facts, one.keys)), one.ops) for one in found)
     shown = sum(times[op] for group in groups for op in group.ops)
@@ -157,7 +157,8 @@ def _run_with(
     )
 
 
-def _times(ops: Iterable[OpTime]) -> dict[str, float]:
+def op_times(ops: Iterable[OpTime]) -> dict[str, float]:
+    """Milliseconds per inference by the ops' names; rows of one name are added up."""
     times: dict[str, float] = {}
     for op in ops:
         times[op.name] = times.get(op.name, 0.0) + op.avg_ms

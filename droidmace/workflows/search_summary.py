@@ -88,12 +88,16 @@ def progress_text(history: History, left_s: float | None) -> str:
     if math.isfinite(best_ms):
         text = f"{_ms(best_ms)} ms"
         if math.isfinite(untuned_ms) and untuned_ms > 0:
-            gain = f"{100 * (best_ms / untuned_ms - 1):+.1f}".replace("-", "\N{MINUS SIGN}")
-            text += f" (untuned {_ms(untuned_ms)}, {gain}%)"
+            text += f" (untuned {_ms(untuned_ms)}, {change_text(best_ms, untuned_ms)})"
         parts.append(text)
     if left_s is not None:
         parts.append(f"{duration_text(left_s)} left")
     return ", ".join(parts)
+
+
+def change_text(after: float, before: float) -> str:
+    """By how much ``after`` differs from ``before`` (positive), in percent."""
+    return f"{100 * (after / before - 1):+.1f}%".replace("-", "\N{MINUS SIGN}")
 
 
 def duration_text(seconds: float) -> str:

@@ -49,6 +49,7 @@ from droidmace.workflows.prove import Subject, prove
 from droidmace.workflows.samples import Samples
 from droidmace.workflows.search import SearchOutcome, SearchTarget, run_search_on_phone
 from droidmace.workflows.search_cost import is_tuned_at_once
+from droidmace.workflows.search_summary import change_text
 from droidmace.workflows.staging import push
 from droidmace.workflows.tune_request import TuneRequest, check_request
 from droidmace.workflows.tuned_bundle import binary_record, bundle_extras, write_tuned_bundle
@@ -379,8 +380,7 @@ def _search_text(found: SearchOutcome) -> str:
     summary = found.summary
     if summary is None:
         return f"{len(found.readable)} kernels in {found.tuning_s:.1f} s"
-    change = 100 * (summary.best_ms / summary.untuned_ms - 1) if summary.untuned_ms else 0.0
-    percent = f"{change:+.1f}%".replace("-", "\N{MINUS SIGN}")
+    percent = change_text(summary.best_ms, summary.untuned_ms) if summary.untuned_ms else "+0.0%"
     return (
         f"{summary.evaluations} evaluations, {summary.best_ms:.3g} ms of kernels "
         f"(untuned {summary.untuned_ms:.3g}, {percent}) in {summary.wall_s:.0f} s"
