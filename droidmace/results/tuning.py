@@ -1,8 +1,4 @@
-"""The values that travel: what a step found out, ready to be shown or written.
-
-Nothing in here computes on a device or prints. Times are in milliseconds unless a name says
-otherwise; a failed check is a value of this module, not an exception.
-"""
+"""What tuning, searching and the processes of ``mace_run`` found out."""
 
 from __future__ import annotations
 
