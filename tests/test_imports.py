@@ -48,8 +48,8 @@ ARROWS: dict[str, set[str]] = {
     "report": {"results"},
     "cli": {"config", "emulator", "report", "results", "workflows"},
 }
-# The emulator may be started from these commands only.
-EMULATOR_COMMANDS = {"cli/phone.py", "cli/tune.py"}
+# The emulator may be started from these files only.
+EMULATOR_COMMANDS = {"cli/phone.py", "cli/phones.py"}
 # Inside a room, some files are narrower than the room.
 ONLY_IMPORTERS = {
     "adbutils": {"devices"},

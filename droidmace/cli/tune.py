@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from droidmace.cli.phones import (
+    DEFAULT_PROFILE,
+    check_choice,
+    emulated,
+    model_name,
+    usable_serials,
+)
 from droidmace.cli.replay import STRATEGIES, show_replay
 from droidmace.cli.search_options import search_settings
-from droidmace.config import Deployment, SearchKind, load_deployment
+from droidmace.config import SearchKind, load_deployment
 from droidmace.config.search import MAX_EVALUATIONS, MAX_REPEATS
-from droidmace.errors import EXIT_FAILED, DeviceNotFoundError, InputError
+from droidmace.errors import EXIT_FAILED, InputError
 from droidmace.report.curve import best_so_far_svg
 from droidmace.report.phases import PhaseReporter
 from droidmace.report.tune_view import failure_view, result_view, summary_view
 from droidmace.results import TuneFailure, TuneResult
-from droidmace.workflows.devices import list_phones
 from droidmace.workflows.tune import tune
 from droidmace.workflows.tune_many import tune_many
 from droidmace.workflows.tune_request import TuneRequest, check_request
 
 DEFAULT_OUT = Path("out")
-DEFAULT_PROFILE = "adreno"
 
 
 def register(app: typer.Typer) -> None:
@@ -182,7 +185,7 @@ def tune_command(
         return
     if strategy is not None:
         raise InputError("--strategy is for --replay", hint="a phone is searched with --search")
-    _check_choice(serial, every=every, emulate=emulate)
+    check_choice(serial, every=every, emulate=emulate)
     if not emulate and (profile or driver):
         raise InputError(
             "--profile and --driver are for the phones that --emulate starts",
@@ -201,7 +204,7 @@ def tune_command(
         )
         if value is not None
     }
-    name = _model_name(deployment, model)
+    name = model_name(deployment, model)
 
     def request(one: str, port: int | None) -> TuneRequest:
         return TuneRequest(
@@ -227,12 +230,12 @@ def tune_command(
         port = adb_port
         if emulate:
             serials, port = stack.enter_context(
-                _emulated(emulate, profile or DEFAULT_PROFILE, driver, adb_port)
+                emulated(emulate, profile or DEFAULT_PROFILE, driver, adb_port)
             )
         elif serial is not None:
             serials = [serial]
         else:
-            serials = _usable_serials(adb_port, console)
+            serials = usable_serials(adb_port, console)
         reporter = stack.enter_context(PhaseReporter(console))
         requests = [request(one, port) for one in serials]
         outcomes: list[TuneResult | TuneFailure]
@@ -262,75 +265,6 @@ def tune_command(
                 soft_wrap=True,
             )
         raise typer.Exit(EXIT_FAILED)
-
-
-def _check_choice(serial: str | None, *, every: bool, emulate: int) -> None:
-    given = {"--serial": serial is not None, "--all": every, "--emulate": emulate > 0}
-    chosen = [option for option, is_given in given.items() if is_given]
-    if len(chosen) > 1:
-        raise InputError(
-            f"{' and '.join(chosen)} exclude each other", hint="say one of them: on which phone"
-        )
-    if not chosen:
-        raise InputError(
-            "say on which phone to tune: one of --serial X, --all or --emulate N",
-            hint="'droidmace devices' lists the phones that are connected",
-        )
-
-
-def _usable_serials(adb_port: int | None, console: Console) -> list[str]:
-    phones = list_phones(adb_port)
-    for phone in phones:
-        if not phone.usable:
-            console.print(f"{phone.serial}  left out: {phone.reason}", markup=False, soft_wrap=True)
-    serials = [phone.serial for phone in phones if phone.usable]
-    if not serials:
-        raise DeviceNotFoundError(
-            "no usable phone is connected" if phones else "no phone is connected",
-            hint="connect one with USB debugging allowed, or try 'droidmace tune --emulate 1'",
-        )
-    return serials
-
-
-def _model_name(deployment: Deployment, model: str | None) -> str:
-    names = list(deployment.models)
-    if model is None:
-        if len(names) > 1:
-            raise InputError(
-                f"the file holds {len(names)} models",
-                where=str(deployment.path),
-                hint=f"choose one with --model: {', '.join(names)}",
-            )
-        return names[0]
-    if model not in deployment.models:
-        raise InputError(
-            f"no model of the name {model!r}",
-            where=str(deployment.path),
-            hint=f"names there: {', '.join(names)}",
-        )
-    return model
-
-
-@contextlib.contextmanager
-def _emulated(
-    count: int, profile: str, driver: str | None, adb_port: int | None
-) -> Iterator[tuple[list[str], int]]:
-    """Start phones for this call; their storage stays, so that a next call pushes less."""
-    from droidmace.emulator import manager
-
-    running = {
-        phone.name for phone in manager.list_phones() if phone.state is manager.PhoneState.RUNNING
-    }
-    # A phone keeps what was pushed to it, so each kind of phone has names of its own.
-    names = map(f"tune-{Path(profile).stem}-{{}}".format, itertools.count(1))
-    free = (name for name in names if name not in running)
-    phones = []
-    with contextlib.ExitStack() as stack:
-        for name in itertools.islice(free, count):
-            phones.append(manager.start_phone(name, profile, driver=driver, adb_port=adb_port))
-            # One by one: a phone that does not stop keeps no other from stopping.
-            stack.callback(manager.stop_phone, name)
-        yield [phone.serial for phone in phones], phones[0].adb_server_port
 
 
 def _show(outcomes: list[TuneResult | TuneFailure], *, as_json: bool, single: bool) -> None:

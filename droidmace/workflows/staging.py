@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,12 +41,29 @@ def push(
     samples in the folder of the dataset.
     """
 
-    def below_root(path: str) -> str:
-        return posixpath.relpath(path, layout.root)
+    others: dict[str, Path | bytes] = {
+        path: samples.inputs[0][tensor.name] for path, tensor in base.input_paths().items()
+    }
+    dataset = layout.dataset(samples.digest)
+    suffixes = sample_suffixes(len(samples.inputs))
+    for suffix, sample in zip(suffixes, samples.inputs, strict=True):
+        for tensor in base.inputs:
+            others[f"{dataset}/{sample_file_name(tensor, suffix)}"] = sample[tensor.name]
+    return push_files(device, layout, binary, model_files, others, progress)
 
+
+def push_files(
+    device: Device,
+    layout: Layout,
+    binary: Binary,
+    model_files: ModelFiles,
+    others: Mapping[str, Path | bytes],
+    progress: Progress,
+) -> Pushed:
+    """Make the phone hold program, libraries, model and ``others`` (path on the phone: content)."""
     model_paths = {
-        below_root(layout.graph): model_files.graph,
-        below_root(layout.weights): model_files.data,
+        _below_root(layout, layout.graph): model_files.graph,
+        _below_root(layout, layout.weights): model_files.data,
     }
     files: dict[str, Path | bytes] = dict(model_paths)
     executables = []
@@ -54,13 +72,7 @@ def push(
         executables.append("mace_run")
     # The names of libraries come from the host's own folder.
     files.update({library.name: library for library in binary.libraries})
-    for path, tensor in base.input_paths().items():
-        files[below_root(path)] = samples.inputs[0][tensor.name]
-    dataset = below_root(layout.dataset(samples.digest))
-    suffixes = sample_suffixes(len(samples.inputs))
-    for suffix, sample in zip(suffixes, samples.inputs, strict=True):
-        for tensor in base.inputs:
-            files[f"{dataset}/{sample_file_name(tensor, suffix)}"] = sample[tensor.name]
+    files.update({_below_root(layout, path): content for path, content in others.items()})
     report = sync_files(
         device,
         files,
@@ -76,3 +88,7 @@ def push(
         ),
         kept_files=len(report.kept_files),
     )
+
+
+def _below_root(layout: Layout, path: str) -> str:
+    return posixpath.relpath(path, layout.root)

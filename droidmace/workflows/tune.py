@@ -17,23 +17,21 @@ from pathlib import Path
 from droidmace.bundle.manifest import FileRecord
 from droidmace.bundle.writer import check_place, name_part
 from droidmace.config import SearchKind
-from droidmace.devices import preflight
 from droidmace.devices.adb import AdbDevice
 from droidmace.devices.governors import pinned_governors, restore_governors
 from droidmace.devices.lock import DeviceLock
 from droidmace.devices.monitor import Monitor
-from droidmace.devices.probe import ProbeReport, probe
-from droidmace.devices.select import find_device
-from droidmace.errors import DroidmaceError, PreflightError
+from droidmace.devices.probe import ProbeReport
+from droidmace.errors import DroidmaceError
 from droidmace.files import write_atomically
 from droidmace.macerun.invocation import Invocation
-from droidmace.macerun.session import DEFAULT_ROOT, MaceRunSession
+from droidmace.macerun.session import MaceRunSession
 from droidmace.results import MaceRunResult, TuneResult
 from droidmace.tuning.journal import Journal
 from droidmace.tuning.salvage import salvage
 from droidmace.tuning.statistics import PairedRatio
 from droidmace.workflows.artefacts import Artefacts, pull_artefacts
-from droidmace.workflows.binaries import Binary, choose_binary
+from droidmace.workflows.binaries import Binary
 from droidmace.workflows.build import build_program
 from droidmace.workflows.measure import (
     Layout,
@@ -54,6 +52,7 @@ from droidmace.workflows.staging import push
 from droidmace.workflows.tune_request import TuneRequest, check_request
 from droidmace.workflows.tuned_bundle import binary_record, bundle_extras, write_tuned_bundle
 from droidmace.workflows.vote import Ballot, Poll
+from droidmace.workflows.workplace import find_workplace
 
 
 def tune(request: TuneRequest, on_note: NoteCallback, poll: Poll = lambda _: None) -> TuneResult:
@@ -120,22 +119,11 @@ class _Story:
         """All that can be refused before anything is done to the phone."""
         request = self._request
         model_files, samples = check_request(request)
-        device = find_device(request.serial, request.adb_port)
-        report = probe(device)
-        binary = choose_binary(
-            request.serial,
-            report.abis,
-            report.emulated_engine or None,
-            request.deployment,
-            mace_run=request.mace_run,
-            mace_root=request.mace_root,
+        # Inputs and outputs lie there as well; a compiled program is a few MiB at most.
+        place = find_workplace(
+            request.phone, needed_bytes=model_files.size_bytes + 2 * samples.size_bytes
         )
-        self._preflight(report, binary, model_files, samples)
-        layout = Layout(
-            root=DEFAULT_ROOT,
-            binary=binary.on_device or f"{DEFAULT_ROOT}/mace_run",
-            model_name=request.model_name,
-        )
+        device, report, binary, layout = place.device, place.report, place.binary, place.layout
         base = base_invocation(layout, request.model)
         # Only to see now whether the model's tensors can be told apart in batch mode.
         batch_invocation(base, layout.dataset(samples.digest), layout)
@@ -144,36 +132,6 @@ class _Story:
         bundle = request.out_dir / ".".join(name_part(part) for part in parts)
         check_place(bundle)
         return _Plan(device, report, binary, model_files, samples, layout, base, bundle)
-
-    def _preflight(
-        self, report: ProbeReport, binary: Binary, model_files: ModelFiles, samples: Samples
-    ) -> None:
-        deployment = self._request.deployment
-        # Inputs and outputs lie there as well; a compiled program is a few MiB at most.
-        needed_bytes = model_files.size_bytes + 2 * samples.size_bytes
-        if binary.local is not None:
-            needed_bytes += sum(file.stat().st_size for file in (binary.local, *binary.libraries))
-        checks = preflight.check(
-            report,
-            abi=binary.abi,
-            needed_bytes=needed_bytes,
-        )
-        for one in preflight.failed(checks):
-            raise PreflightError(f"{one.name}: {one.text}", serial=report.serial, hint=one.fix)
-        targets = deployment.target_socs
-        if "all" not in targets and report.soc not in targets:
-            raise PreflightError(
-                f"its soc {report.soc!r} is not among target_socs ({', '.join(targets)})",
-                serial=report.serial,
-                hint=f"add it to target_socs in {deployment.path.name}, or use another phone",
-            )
-        if "host" not in deployment.target_abis and binary.abi not in deployment.target_abis:
-            raise PreflightError(
-                f"its abi {binary.abi} is not among target_abis "
-                f"({', '.join(deployment.target_abis)})",
-                serial=report.serial,
-                hint=f"add it to target_abis in {deployment.path.name}, or use another phone",
-            )
 
     def _on_phone(self, plan: _Plan, lock: DeviceLock) -> TuneResult:
         request, device, layout = self._request, plan.device, plan.layout

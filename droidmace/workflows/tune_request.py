@@ -12,6 +12,7 @@ from droidmace.errors import ConfigError
 from droidmace.results import SearchSummary
 from droidmace.workflows.models import ModelFiles, find_model_files
 from droidmace.workflows.samples import Samples, load_samples
+from droidmace.workflows.workplace import PhoneRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,18 @@ class TuneRequest:
     def model(self) -> ModelConfig:
         """The model to tune."""
         return self.deployment.models[self.model_name]
+
+    @property
+    def phone(self) -> PhoneRequest:
+        """The part of it that says on what the model runs."""
+        return PhoneRequest(
+            serial=self.serial,
+            deployment=self.deployment,
+            model_name=self.model_name,
+            adb_port=self.adb_port,
+            mace_run=self.mace_run,
+            mace_root=self.mace_root,
+        )
 
     @property
     def settings(self) -> TuneConfig:

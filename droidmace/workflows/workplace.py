@@ -1,0 +1,97 @@
+"""A phone, its mace_run and the folder to work in: found and checked before anything is done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from droidmace.config import Deployment, ModelConfig
+from droidmace.devices import preflight
+from droidmace.devices.adb import AdbDevice
+from droidmace.devices.probe import ProbeReport, probe
+from droidmace.devices.select import find_device
+from droidmace.errors import PreflightError
+from droidmace.macerun.session import DEFAULT_ROOT
+from droidmace.workflows.binaries import Binary, choose_binary
+from droidmace.workflows.measure import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class PhoneRequest:
+    """Which model is to run on which phone, and with which program."""
+
+    serial: str
+    deployment: Deployment
+    model_name: str
+    adb_port: int | None = None
+    mace_run: Path | None = None
+    mace_root: Path | None = None
+
+    @property
+    def model(self) -> ModelConfig:
+        """The model to run."""
+        return self.deployment.models[self.model_name]
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """Where the processes of one model run."""
+
+    device: AdbDevice
+    report: ProbeReport
+    binary: Binary
+    layout: Layout
+
+    @property
+    def summary(self) -> str:
+        """The phone in a few words."""
+        report = self.report
+        return f"{report.model}, {report.soc}, {self.binary.abi}, {report.gpu}"
+
+
+def find_workplace(request: PhoneRequest, needed_bytes: int) -> Workplace:
+    """Find the phone and all that can be refused before anything is done to it.
+
+    ``needed_bytes`` on the phone, besides ``mace_run`` and its libraries.
+
+    Raises ``PreflightError`` and other ``DeviceError`` s, and ``ConfigError`` if there is no
+    ``mace_run`` for this phone.
+    """
+    deployment = request.deployment
+    device = find_device(request.serial, request.adb_port)
+    report = probe(device)
+    binary = choose_binary(
+        request.serial,
+        report.abis,
+        report.emulated_engine or None,
+        deployment,
+        mace_run=request.mace_run,
+        mace_root=request.mace_root,
+    )
+    if binary.local is not None:
+        needed_bytes += sum(file.stat().st_size for file in (binary.local, *binary.libraries))
+    for one in preflight.failed(preflight.check(report, abi=binary.abi, needed_bytes=needed_bytes)):
+        raise PreflightError(f"{one.name}: {one.text}", serial=report.serial, hint=one.fix)
+    _check_targets(deployment, report, binary)
+    layout = Layout(
+        root=DEFAULT_ROOT,
+        binary=binary.on_device or f"{DEFAULT_ROOT}/mace_run",
+        model_name=request.model_name,
+    )
+    return Workplace(device, report, binary, layout)
+
+
+def _check_targets(deployment: Deployment, report: ProbeReport, binary: Binary) -> None:
+    targets = deployment.target_socs
+    if "all" not in targets and report.soc not in targets:
+        raise PreflightError(
+            f"its soc {report.soc!r} is not among target_socs ({', '.join(targets)})",
+            serial=report.serial,
+            hint=f"add it to target_socs in {deployment.path.name}, or use another phone",
+        )
+    if "host" not in deployment.target_abis and binary.abi not in deployment.target_abis:
+        raise PreflightError(
+            f"its abi {binary.abi} is not among target_abis ({', '.join(deployment.target_abis)})",
+            serial=report.serial,
+            hint=f"add it to target_abis in {deployment.path.name}, or use another phone",
+        )
