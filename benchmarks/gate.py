@@ -21,9 +21,7 @@ import json
 import os
 import queue
 import random
-import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -31,7 +29,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +37,10 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path[:0] = [str(HERE), str(ROOT)]
 
+from lab import private_phones  # noqa: E402
 from machine import describe_machine  # noqa: E402
 
 from droidmace.emulator import manager  # noqa: E402
-from droidmace.emulator.adb_server import find_adb  # noqa: E402
 from droidmace.tuning.latency import BlockRules, LatencyEvidence, compare_latency  # noqa: E402
 from droidmace.tuning.sequential import Finding  # noqa: E402
 from tests.planted.cases import CASES, Case, Outcome, tune_planted  # noqa: E402
@@ -66,7 +64,7 @@ def main() -> None:
         sys.exit(f"error: no such case; there are: {', '.join(case.name for case in CASES)}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     began_s = time.monotonic()
-    with _lab():
+    with private_phones():
         runs = _run_all(cases, range(arguments.first, arguments.first + arguments.seeds), arguments)
     document = {
         "benchmark": "gate",
@@ -219,42 +217,6 @@ def _simulated(plan: Plan) -> LatencyEvidence:
         return latency_ms(planned, next(numbers), is_tuned)
 
     return compare_latency(run_ms, BlockRules(), lot=random.Random(plan.seed))
-
-
-@contextlib.contextmanager
-def _lab() -> Iterator[None]:
-    """A home, an adb server and a folder of phones of our own, in this process's environment."""
-    for name in list(os.environ):
-        if name.startswith(("ADB_", "ANDROID_", "DROIDMACE_")):
-            del os.environ[name]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    folder = Path(tempfile.mkdtemp(prefix="droidmace-gate-"))
-    for name in ("home", "phones"):
-        (folder / name).mkdir()
-    os.environ |= {
-        "HOME": str(folder / "home"),
-        "ANDROID_ADB_SERVER_PORT": str(port),
-        "DROIDMACE_PHONE_ADB_PORT": str(port),
-        "ADB_MDNS": "0",
-        "ADB_EMU": "0",
-        "ADB_USB": "0",
-        manager.ROOT_VARIABLE: str(folder / "phones"),
-    }
-    try:
-        yield
-    finally:
-        for phone in manager.list_phones():
-            manager.stop_phone(phone.name)
-        subprocess.run(
-            [find_adb(), "kill-server"],
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            timeout=60,
-            check=False,
-        )
-        shutil.rmtree(folder)
 
 
 def _arguments() -> argparse.Namespace:
