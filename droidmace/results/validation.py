@@ -1,0 +1,520 @@
+"""What a validation found out: right answers, agreement, similarity, and whether that will do.
+
+Shares are of 1. ``None`` stands for what was not measured; a figure that is measured is always
+there, so that a gate on a missing figure fails instead of being skipped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from droidmace.results.tuning import DeviceInfo
+
+SCHEMA = 1
+NO_CLASS = -1
+"""The class of an answer with NaN or infinity in it."""
+
+
+def _number(value: float | None) -> float | None:
+    """A figure for JSON, which has neither NaN nor infinity: those are null."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """``count`` of ``of``, with the ends of its Wilson interval."""
+
+    count: int
+    of: int
+    low: float
+    high: float
+    confidence: float
+
+    @property
+    def value(self) -> float:
+        """The share; NaN of nothing."""
+        return self.count / self.of if self.of else math.nan
+
+    def as_document(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "share": _number(self.value),
+            "count": self.count,
+            "of": self.of,
+            "low": self.low,
+            "high": self.high,
+            "confidence": self.confidence,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class TopScores:
+    """How often one run was right. ``top5`` is None with five classes or fewer.
+
+    ``not_finite`` answers hold NaN or infinity; they count as wrong.
+    """
+
+    top1: Share
+    top5: Share | None
+    not_finite: int
+
+    def as_document(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "top1": self.top1.as_document(),
+            "top5": self.top5.as_document() if self.top5 else None,
+            "not_finite": self.not_finite,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Phone's Top-1 less the reference's, on the same labelled samples.
+
+    ``low`` and ``high`` are its interval; ``p_value`` is McNemar's exact test, two-sided: how
+    likely a split as uneven as ``only_phone`` to ``only_reference`` is if both are equally good.
+    """
+
+    both_right: int
+    only_phone: int
+    only_reference: int
+    both_wrong: int
+    low: float
+    high: float
+    confidence: float
+    p_value: float
+
+    @property
+    def value(self) -> float:
+        """The difference, in shares of 1; NaN of nothing."""
+        total = self.both_right + self.only_phone + self.only_reference + self.both_wrong
+        return (self.only_phone - self.only_reference) / total if total else math.nan
+
+    def as_document(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "difference": _number(self.value),
+            "low": self.low,
+            "high": self.high,
+            "confidence": self.confidence,
+            "mcnemar_p": self.p_value,
+            "both_right": self.both_right,
+            "only_phone_right": self.only_phone,
+            "only_reference_right": self.only_reference,
+            "both_wrong": self.both_wrong,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRow:
+    """One class of the labels: how many samples, how many of them right.
+
+    ``reference_right`` and ``agreeing`` are None without a reference. ``predicted`` counts how
+    often the phone gave this class, rightly or not.
+    """
+
+    label: int
+    name: str
+    samples: int
+    right: int
+    predicted: int
+    reference_right: int | None = None
+    agreeing: int | None = None
+
+    def as_document(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "label": self.label,
+            "name": self.name,
+            "samples": self.samples,
+            "right": self.right,
+            "predicted": self.predicted,
+            "reference_right": self.reference_right,
+            "agreeing": self.agreeing,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """Samples of class ``label`` that the phone took for ``predicted`` (:data:`NO_CLASS`: none).
+
+    ``reference_count`` says how often the reference did; None without one.
+    """
+
+    label: int
+    predicted: int
+    label_name: str
+    predicted_name: str
+    count: int
+    reference_count: int | None = None
+
+    def as_document(self) -> dict[str, object]:
+        """For JSON; a ``predicted`` of null is an answer that is not finite."""
+        return {
+            "label": self.label,
+            "predicted": None if self.predicted == NO_CLASS else self.predicted,
+            "label_name": self.label_name,
+            "predicted_name": self.predicted_name,
+            "count": self.count,
+            "reference_count": self.reference_count,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """What the answers of a classifier are worth.
+
+    ``samples`` took part, ``labelled`` of them have a label: Top-1, Top-5 and the classes are about
+    those, ``agreement`` is about all. ``confusions`` come most frequent first.
+    """
+
+    samples: int
+    labelled: int
+    phone: TopScores | None
+    reference: TopScores | None
+    agreement: Share | None
+    difference: Difference | None
+    classes: tuple[ClassRow, ...] = ()
+    confusions: tuple[Confusion, ...] = ()
+
+    def as_document(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "samples": self.samples,
+            "labelled": self.labelled,
+            "phone": self.phone.as_document() if self.phone else None,
+            "reference": self.reference.as_document() if self.reference else None,
+            "agreement": self.agreement.as_document() if self.agreement else None,
+            "difference": self.difference.as_document() if self.difference else None,
+            "classes": [row.as_document() for row in self.classes],
+            "confusions": [pair.as_document() for pair in self.confusions],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """Of one figure per sample: extremes, the first percentile, the median and the mean."""
+
+    minimum: float
+    p1: float
+    median: float
+    mean: float
+    maximum: float
+
+    def as_document(self) -> dict[str, object]:
+        """For JSON; an infinite figure is null."""
+        return {
+            "minimum": _number(self.minimum),
+            "p1": _number(self.p1),
+            "median": _number(self.median),
+            "mean": _number(self.mean),
+            "maximum": _number(self.maximum),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSimilarity:
+    """One output of the phone next to the reference's, over ``samples`` of ``elements`` values.
+
+    ``cosine`` and ``sqnr_db`` are per sample. ``sqnr_db_overall`` is that of all samples' signal
+    and noise together (infinite without noise). ``max_rel_error`` is in shares of the sample's
+    largest reference value. ``worst_sample`` (its number, and its name if known) has the smallest
+    cosine. ``not_finite`` counts the phone's values that are NaN or infinite, and
+    ``reference_not_finite`` the reference's; ``not_finite_samples`` hold one of either.
+    ``outside`` counts values whose error is above ``tolerance`` (absolute, relative), in
+    ``outside_samples`` samples.
+    """
+
+    name: str
+    samples: int
+    elements: int
+    cosine: Percentiles
+    sqnr_db: Percentiles
+    sqnr_db_overall: float
+    max_abs_error: float
+    max_rel_error: float
+    not_finite: int
+    reference_not_finite: int
+    not_finite_samples: int
+    worst_sample: int
+    worst_error_sample: int
+    tolerance: tuple[float, float] | None = None
+    outside: int | None = None
+    outside_samples: int | None = None
+    worst_sample_name: str = ""
+
+    def as_document(self) -> dict[str, object]:
+        """For JSON; an infinite figure is null."""
+        tolerance = None
+        if self.tolerance is not None:
+            tolerance = {"absolute": self.tolerance[0], "relative": self.tolerance[1]}
+        return {
+            "name": self.name,
+            "samples": self.samples,
+            "elements": self.elements,
+            "cosine": self.cosine.as_document(),
+            "sqnr_db": self.sqnr_db.as_document(),
+            "sqnr_db_overall": _number(self.sqnr_db_overall),
+            "max_abs_error": _number(self.max_abs_error),
+            "max_rel_error": _number(self.max_rel_error),
+            "not_finite": self.not_finite,
+            "reference_not_finite": self.reference_not_finite,
+            "not_finite_samples": self.not_finite_samples,
+            "worst_sample": self.worst_sample,
+            "worst_sample_name": self.worst_sample_name or None,
+            "worst_error_sample": self.worst_error_sample,
+            "tolerance": tolerance,
+            "outside": self.outside,
+            "outside_samples": self.outside_samples,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class GateOutcome:
+    """One figure against what was asked of it; ``found`` is None if it was not measured."""
+
+    name: str
+    wanted: float
+    found: float | None
+    passed: bool
+    comparison: str = ">="
+    """How ``found`` has to stand to ``wanted``: ``>=``, ``<=`` or ``>``."""
+
+    def as_document(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "name": self.name,
+            "wanted": self.wanted,
+            "comparison": self.comparison,
+            "found": _number(self.found),
+            "passed": self.passed,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationTimings:
+    """``wall_s`` from the first sample to the last output, ``run_s`` of it inside ``mace_run``.
+
+    ``resumed`` samples were computed in an earlier call and cost nothing in this one.
+    """
+
+    wall_s: float
+    run_s: float
+    chunks: int
+    samples: int
+    resumed: int = 0
+    reference_s: float | None = None
+
+    @property
+    def images_per_s(self) -> float | None:
+        """Samples of this call per second of wall time."""
+        fresh = self.samples - self.resumed
+        return fresh / self.wall_s if fresh > 0 and self.wall_s > 0 else None
+
+    def as_document(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "wall_s": self.wall_s,
+            "run_s": self.run_s,
+            "reference_s": self.reference_s,
+            "chunks": self.chunks,
+            "samples": self.samples,
+            "resumed": self.resumed,
+            "images_per_s": self.images_per_s,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class SampleFailure:
+    """A sample that took no part, and why."""
+
+    index: int
+    name: str
+    reason: str
+
+    def as_document(self) -> dict[str, object]:
+        """For JSON."""
+        return {"index": self.index, "name": self.name, "reason": self.reason}
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationResult:
+    """Everything that a validation of one model on one phone found out.
+
+    ``asked`` samples were asked for; each of them took part or failed. ``failures`` names the
+    failed ones, the first of them if they are many. ``against`` says what the answers are held
+    against, empty if against nothing but labels. ``threshold`` is MACE's ``validation_threshold``.
+    ``identity`` is what the result depends on: hashes of model and data set, versions, driver.
+
+    Raises ``ValueError`` if a sample is unaccounted for.
+    """
+
+    device: DeviceInfo
+    model: str
+    runtime: str
+    dataset: str
+    asked: int
+    took_part: int
+    failed: int
+    timings: ValidationTimings
+    against: str = ""
+    classification: Classification | None = None
+    outputs: tuple[OutputSimilarity, ...] = ()
+    threshold: GateOutcome | None = None
+    gates: tuple[GateOutcome, ...] = ()
+    failures: tuple[SampleFailure, ...] = ()
+    identity: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.took_part + self.failed != self.asked or len(self.failures) > self.failed:
+            raise ValueError(
+                f"{self.asked} samples were asked for, {self.took_part} took part and "
+                f"{self.failed} failed ({len(self.failures)} of them named)"
+            )
+
+    @property
+    def passed(self) -> bool:
+        """Whether the threshold and every gate are met; True without any."""
+        judged = (*self.gates, *((self.threshold,) if self.threshold else ()))
+        return all(gate.passed for gate in judged)
+
+    @property
+    def smallest_cosine(self) -> float | None:
+        """Of all samples and outputs."""
+        return min((output.cosine.minimum for output in self.outputs), default=None)
+
+    def judged(
+        self, gates: Mapping[str, float], threshold: float | None = None
+    ) -> ValidationResult:
+        """The same result with its gates, and MACE's threshold, judged."""
+        return replace(
+            self,
+            gates=judge_gates(self, gates),
+            threshold=None if threshold is None else judge_threshold(self, threshold),
+        )
+
+    def as_document(self) -> dict[str, object]:
+        """The content of the JSON document."""
+        return {
+            "schema": SCHEMA,
+            "serial": self.device.serial,
+            "device": {
+                "model": self.device.model,
+                "device_name": self.device.device_name,
+                "soc": self.device.soc,
+                "abi": self.device.abi,
+                "gpu": self.device.gpu,
+                "android_release": self.device.android_release,
+            },
+            "model": self.model,
+            "runtime": self.runtime,
+            "dataset": self.dataset,
+            "asked": self.asked,
+            "took_part": self.took_part,
+            "failed": self.failed,
+            "failures": [failure.as_document() for failure in self.failures],
+            "against": self.against or None,
+            "passed": self.passed,
+            "threshold": self.threshold.as_document() if self.threshold else None,
+            "gates": [gate.as_document() for gate in self.gates],
+            "classification": self.classification.as_document() if self.classification else None,
+            "outputs": [output.as_document() for output in self.outputs],
+            "timings": self.timings.as_document(),
+            "identity": dict(self.identity),
+            "warnings": list(self.warnings),
+        }
+
+
+def _top1(result: ValidationResult) -> float | None:
+    scores = result.classification and result.classification.phone
+    return scores.top1.value if scores else None
+
+
+def _top1_low(result: ValidationResult) -> float | None:
+    scores = result.classification and result.classification.phone
+    return scores.top1.low if scores else None
+
+
+def _top5(result: ValidationResult) -> float | None:
+    scores = result.classification and result.classification.phone
+    return scores.top5.value if scores and scores.top5 else None
+
+
+def _top1_drop(result: ValidationResult) -> float | None:
+    difference = result.classification and result.classification.difference
+    return -difference.value if difference else None
+
+
+def _agreement(result: ValidationResult) -> float | None:
+    share = result.classification and result.classification.agreement
+    return share.value if share else None
+
+
+def _outside(result: ValidationResult) -> float | None:
+    counts = [output.outside for output in result.outputs if output.outside is not None]
+    return float(sum(counts)) if counts else None
+
+
+def _over_outputs(
+    choose: Callable[[Sequence[float]], float], figure: Callable[[OutputSimilarity], float]
+) -> Callable[[ValidationResult], float | None]:
+    def found(result: ValidationResult) -> float | None:
+        values = [figure(output) for output in result.outputs]
+        return choose(values) if values else None
+
+    return found
+
+
+_AT_LEAST: Mapping[str, Callable[[ValidationResult], float | None]] = {
+    "top1": _top1,
+    "top1_low": _top1_low,
+    "top5": _top5,
+    "agreement": _agreement,
+    "cosine": lambda result: result.smallest_cosine,
+    "cosine_mean": _over_outputs(min, lambda output: output.cosine.mean),
+    "sqnr_db": _over_outputs(min, lambda output: output.sqnr_db_overall),
+}
+_AT_MOST: Mapping[str, Callable[[ValidationResult], float | None]] = {
+    "top1_drop": _top1_drop,
+    "max_abs_error": _over_outputs(max, lambda output: output.max_abs_error),
+    "max_rel_error": _over_outputs(max, lambda output: output.max_rel_error),
+    "outside_tolerance": _outside,
+    "not_finite": _over_outputs(sum, lambda output: float(output.not_finite)),
+    "failed": lambda result: float(result.failed),
+}
+
+GATES: tuple[str, ...] = (*_AT_LEAST, *_AT_MOST)
+"""Figures that a gate can be put on; the meaning of each is in ``docs/validation.md``."""
+
+
+def judge_gates(result: ValidationResult, gates: Mapping[str, float]) -> tuple[GateOutcome, ...]:
+    """Hold the result against each of ``gates``: name (of :data:`GATES`) to wanted figure.
+
+    A figure that was not measured, or is NaN, does not pass. Raises ``ValueError`` for a name that
+    is none.
+    """
+    outcomes = []
+    for name, wanted in gates.items():
+        if name in _AT_LEAST:
+            found, comparison = _AT_LEAST[name](result), ">="
+            passed = found is not None and found >= wanted
+        elif name in _AT_MOST:
+            found, comparison = _AT_MOST[name](result), "<="
+            passed = found is not None and found <= wanted
+        else:
+            raise ValueError(f"{name!r} is none of the gates {', '.join(GATES)}")
+        outcomes.append(GateOutcome(name, float(wanted), found, passed, comparison))
+    return tuple(outcomes)
+
+
+def judge_threshold(result: ValidationResult, wanted: float) -> GateOutcome:
+    """MACE's ``validation_threshold``: every output's cosine has to be above it, in each sample.
+
+    Above, not equal, as ``compare_output`` of MACE's ``tools/python/validate.py`` has it.
+    """
+    found = result.smallest_cosine
+    passed = found is not None and found > wanted
+    return GateOutcome("validation_threshold", float(wanted), found, passed, ">")
