@@ -13,7 +13,7 @@ import os
 import secrets
 import shlex
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from droidmace.devices.adb_server import AdbServer
@@ -88,7 +88,8 @@ class AdbDevice:
         """Run a shell command line to its end; see the protocol."""
         stdout = bytearray()
         stderr = bytearray()
-        with self._start(command, timeout_s, stdin=stdin, pty=pty) as process:
+        pieces = (stdin,) if stdin else None
+        with self._start(command, timeout_s, stdin=pieces, pty=pty) as process:
             for chunk in process.chunks():
                 buffer = stdout if chunk.stream == "stdout" else stderr
                 buffer += chunk.data
@@ -101,10 +102,16 @@ class AdbDevice:
             return CommandResult(process.exit_code, bytes(stdout), bytes(stderr))
 
     def start(
-        self, command: str, *, timeout_s: float, pty: bool = False, silence_s: float | None = None
+        self,
+        command: str,
+        *,
+        timeout_s: float,
+        pty: bool = False,
+        silence_s: float | None = None,
+        stdin: Iterable[bytes] | None = None,
     ) -> AdbProcess:
         """Start a shell command line and return at once; see the protocol."""
-        return self._start(command, timeout_s, pty=pty, silence_s=silence_s)
+        return self._start(command, timeout_s, stdin=stdin, pty=pty, silence_s=silence_s)
 
     def push(
         self,
@@ -179,7 +186,7 @@ class AdbDevice:
         command: str,
         timeout_s: float,
         *,
-        stdin: bytes = b"",
+        stdin: Iterable[bytes] | None = None,
         pty: bool = False,
         silence_s: float | None = None,
     ) -> AdbProcess:

@@ -19,7 +19,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
 from types import TracebackType
 from typing import Literal, Self
@@ -136,7 +136,7 @@ class AdbProcess:
         open_service: OpenService,
         lost: Callable[[str], DeviceError],
         run_quietly: Callable[[str], None],
-        stdin: bytes = b"",
+        stdin: Iterable[bytes] | None = None,
         pty: bool = False,
         silence_s: float | None = None,
         open_timeout_s: float = 10.0,
@@ -154,7 +154,7 @@ class AdbProcess:
         self._lost = lost
         self._run_quietly = run_quietly
         self._pty = pty
-        self._watched = not pty and not stdin
+        self._watched = not pty and stdin is None
         self._token = f"dm{secrets.token_hex(8)}"
         self._decoder = PacketDecoder()
         self._first_line: bytearray | None = bytearray()
@@ -168,7 +168,7 @@ class AdbProcess:
         kind = "TERM=dumb,pty" if pty else "raw"
         service = f"shell,v2,{kind}:{wrap_command(command, self._token, mode=mode)}"
         self._wire = open_service(service, min(timeout_s, open_timeout_s))
-        if stdin:
+        if stdin is not None:
             # Beside the reading: a command may print more than fits before it takes its input.
             threading.Thread(target=self._send_stdin, args=(stdin,), daemon=True).start()
 
@@ -237,12 +237,13 @@ class AdbProcess:
             with contextlib.suppress(DeviceError):
                 self._run_quietly(kill_command(self._pid, self._token))
 
-    def _send_stdin(self, data: bytes) -> None:
+    def _send_stdin(self, pieces: Iterable[bytes]) -> None:
         """Send the command's input and its end; a broken connection shows to the reader."""
         with contextlib.suppress(OSError):
-            for start in range(0, len(data), _STDIN_BYTES):
-                piece = data[start : start + _STDIN_BYTES]
-                self._wire.sendall(encode_packet(PacketKind.STDIN, piece))
+            for data in pieces:
+                for start in range(0, len(data), _STDIN_BYTES):
+                    piece = data[start : start + _STDIN_BYTES]
+                    self._wire.sendall(encode_packet(PacketKind.STDIN, piece))
             self._wire.sendall(encode_packet(PacketKind.CLOSE_STDIN))
 
     def _receive(self, deadline: float, silence_s: float | None = None) -> list[tuple[int, bytes]]:

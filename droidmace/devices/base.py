@@ -6,7 +6,7 @@ package speaks only this interface. Paths on a device are POSIX strings, never `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -113,9 +113,18 @@ class Device(Protocol):
         ...
 
     def start(
-        self, command: str, *, timeout_s: float, pty: bool = False, silence_s: float | None = None
+        self,
+        command: str,
+        *,
+        timeout_s: float,
+        pty: bool = False,
+        silence_s: float | None = None,
+        stdin: Iterable[bytes] | None = None,
     ) -> RemoteProcess:
         """Start a shell command line and return at once.
+
+        ``stdin`` is the command's whole input, in pieces that are taken from another thread as fast
+        as the device reads them; it must not raise. Without one the input is empty.
 
         ``silence_s`` is for a command that prints all the time: a device from which nothing at all
         has come for so long is lost, whatever adb says of it.

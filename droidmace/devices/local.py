@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Literal, Self
@@ -70,7 +70,8 @@ class LocalDevice:
     ) -> CommandResult:
         """Run a shell command line to its end."""
         output: dict[str, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
-        with self._start(command, timeout_s, stdin=stdin, pty=pty) as process:
+        pieces = (stdin,) if stdin else None
+        with self._start(command, timeout_s, stdin=pieces, pty=pty) as process:
             for chunk in process.chunks():
                 output[chunk.stream] += chunk.data
                 if sum(map(len, output.values())) > MAX_OUTPUT_BYTES:
@@ -84,13 +85,24 @@ class LocalDevice:
             )
 
     def start(
-        self, command: str, *, timeout_s: float, pty: bool = False, silence_s: float | None = None
+        self,
+        command: str,
+        *,
+        timeout_s: float,
+        pty: bool = False,
+        silence_s: float | None = None,
+        stdin: Iterable[bytes] | None = None,
     ) -> LocalProcess:
         """Start a shell command line and return at once; this machine cannot fall silent."""
-        return self._start(command, timeout_s, pty=pty)
+        return self._start(command, timeout_s, stdin=stdin, pty=pty)
 
     def _start(
-        self, command: str, timeout_s: float, *, stdin: bytes = b"", pty: bool = False
+        self,
+        command: str,
+        timeout_s: float,
+        *,
+        stdin: Iterable[bytes] | None = None,
+        pty: bool = False,
     ) -> LocalProcess:
         return LocalProcess(
             [self._shell, "-c", command],
@@ -192,7 +204,7 @@ class LocalProcess:
         serial: str,
         timeout_s: float,
         environment: Mapping[str, str] | None,
-        stdin: bytes,
+        stdin: Iterable[bytes] | None,
         pty: bool,
     ) -> None:
         self._shown = shown
@@ -200,7 +212,7 @@ class LocalProcess:
         self._timeout_s = timeout_s
         self._deadline = time.monotonic() + timeout_s
         self._streams: dict[int, Literal["stdout", "stderr"]] = {}
-        input_handle: int = subprocess.PIPE if stdin else subprocess.DEVNULL
+        input_handle: int = subprocess.DEVNULL if stdin is None else subprocess.PIPE
         child_output: int = subprocess.PIPE
         child_error: int = subprocess.PIPE
         master = slave = -1
@@ -232,7 +244,7 @@ class LocalProcess:
             self._streams[os.dup(self._process.stderr.fileno())] = "stderr"
             self._process.stdout.close()
             self._process.stderr.close()
-        if self._process.stdin is not None:
+        if stdin is not None and self._process.stdin is not None:
             threading.Thread(target=_feed, args=(self._process.stdin, stdin), daemon=True).start()
 
     @property
@@ -308,10 +320,11 @@ class LocalProcess:
         )
 
 
-def _feed(stream: IO[bytes], data: bytes) -> None:
+def _feed(stream: IO[bytes], pieces: Iterable[bytes]) -> None:
     """Give a command its input; one that does not want it all is none of our business."""
     with contextlib.suppress(OSError):
-        stream.write(data)
+        for data in pieces:
+            stream.write(data)
     with contextlib.suppress(OSError):
         stream.close()
 

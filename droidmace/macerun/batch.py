@@ -1,0 +1,489 @@
+"""Samples by the chunk: one archive to the phone, one ``mace_run`` over all, one archive back.
+
+``device_scripts/batch.sh`` unpacks, runs and packs. ``mace_run`` in batch mode prints no table and
+drops the status of every inference (``mace/tools/mace_run.cc``): what counts is that each sample's
+outputs come back, of the right size, exactly once, and that the log tells of no failed inference.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import secrets
+import shlex
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from droidmace.devices.base import Device, OutputChunk, RemoteProcess
+from droidmace.errors import (
+    DeviceError,
+    DeviceStorageError,
+    DeviceTimeoutError,
+    DroidmaceError,
+    FormatError,
+    MaceRunCrashError,
+    MaceRunError,
+    MaceRunOutputError,
+)
+from droidmace.macerun import failures
+from droidmace.macerun.archive import Unpacker, pack
+from droidmace.macerun.events import Stage, StageReached
+from droidmace.macerun.invocation import Invocation, formatted_name, sample_file_name
+from droidmace.macerun.output import OutputParser
+from droidmace.macerun.session import MaceRunSession, WatchLimits
+from droidmace.macerun.supervision import MarkerFilter
+from droidmace.resources import device_scripts_dir
+
+Values = NDArray[np.float32] | NDArray[np.int32]
+
+_RAN = re.compile(rb"\x1edroidmace ran ([0-9]{1,3}) ([0-9.]{0,22}) ([0-9.]{0,22})\n")
+_LONGEST_RAN = 80
+_UPTIME = re.compile(rb"[0-9]{1,12}(\.[0-9]{1,9})?")
+# ``MACE_RETURN_IF_ERROR`` (``include/mace/utils/logging.h``), all that an inference leaves behind.
+_FAILED_STEP = " failed with error: "
+_PROBLEMS_SHOWN = 5
+_REMOVE_TIMEOUT_S = 60.0
+_FULL_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk:
+    """Samples ``first`` to ``first + len(inputs)``: each input's raw file content by tensor name.
+
+    Little-endian float32, or int32 for int32 tensors, in the shape and layout of the invocation.
+    """
+
+    first: int
+    inputs: Sequence[Mapping[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class SentChunk:
+    """A chunk whose samples are on the phone; it took ``send_s``."""
+
+    first: int
+    count: int
+    send_s: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChunkOutputs:
+    """What came back for a chunk: each output by name, shape (samples, elements).
+
+    ``run_s`` is the time in ``mace_run``, by the phone's clock where it tells one; ``wall_s``
+    counts from the start of the command until all is here.
+    """
+
+    first: int
+    outputs: Mapping[str, Values]
+    wall_s: float
+    run_s: float
+
+    @property
+    def count(self) -> int:
+        """How many samples."""
+        return len(next(iter(self.outputs.values())))
+
+
+@cache
+def _script() -> str:
+    return (device_scripts_dir() / "batch.sh").read_text("utf-8")
+
+
+class BatchTransport:
+    """Carries chunks to one folder on the phone and their outputs back.
+
+    ``send`` may run in another thread than the rest.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        session: MaceRunSession,
+        invocation: Invocation,
+        root: str,
+        *,
+        timeout_s: float,
+        limits: WatchLimits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``invocation`` is that of single runs; ``timeout_s`` is for a chunk's every step."""
+        if invocation.batch or invocation.tuning:
+            raise ValueError("a batch makes folders of its own, and tunes nothing")
+        self._device = device
+        self._session = session
+        self._invocation = invocation
+        self._root = posixpath.normpath(root)
+        self._base = f"{self._root}/batch/{secrets.token_hex(4)}"
+        self._timeout_s = timeout_s
+        self._limits = limits or WatchLimits()
+        self._clock = clock
+
+    def open(self) -> None:
+        """Remove what an earlier batch has left behind. Nothing else may run there now."""
+        self.remove()
+
+    def remove(self) -> None:
+        """Remove all that batches have put on the phone."""
+        self._device.remove(f"{self._root}/batch")
+
+    def free_bytes(self) -> int | None:
+        """The phone's free storage, if it tells."""
+        result = self._device.run(f"df -k {shlex.quote(posixpath.dirname(self._root))}")
+        match = re.search(r"\s[0-9]{1,15}\s+[0-9]{1,15}\s+([0-9]{1,15})\s+[0-9]{1,3}%", result.text)
+        return int(match[1]) * 1024 if match else None
+
+    def send(self, chunk: Chunk, stop: threading.Event) -> SentChunk:
+        """Bring a chunk's samples to the phone.
+
+        Gives up once ``stop`` is set, whatever has arrived by then. Raises ``DeviceStorageError``,
+        ``ValueError`` for a sample that is not as the invocation says.
+        """
+        self._check(chunk)
+        began_s = self._clock()
+        markers = MarkerFilter()
+        said = bytearray()
+        command = self._command("take", chunk.first)
+
+        def pieces() -> Iterator[bytes]:
+            for piece in pack(self._members(chunk)):
+                if stop.is_set():
+                    return
+                yield piece
+
+        with self._device.start(
+            command,
+            timeout_s=self._timeout_s,
+            silence_s=self._limits.heartbeat_s,
+            stdin=pieces(),
+        ) as process:
+            for piece in process.chunks():
+                if piece.stream == "stderr":
+                    said += markers.feed(piece.data)
+                    del said[:-8192]
+                if stop.is_set():
+                    break
+            else:
+                said += markers.finish()
+                self._judge_sent(chunk, markers.exit_status, process, bytes(said))
+        return SentChunk(chunk.first, len(chunk.inputs), self._clock() - began_s)
+
+    def start(self, chunk: SentChunk) -> RunningChunk:
+        """Start ``mace_run`` on a chunk that was sent."""
+        invocation = self._batch_invocation(chunk)
+        process = self._device.start(
+            self._command("run", chunk.first, invocation),
+            timeout_s=self._timeout_s,
+            silence_s=self._limits.heartbeat_s,
+        )
+        return RunningChunk(self, process, chunk, invocation)
+
+    def _batch_invocation(self, chunk: SentChunk) -> Invocation:
+        place = f"{self._base}/{chunk.first}"
+        return replace(
+            self._invocation,
+            input_file=f"{place}/unused",
+            output_file="",
+            input_dir=f"{place}/in",
+            output_dir=f"{place}/out",
+            rounds=1,
+        )
+
+    def _command(self, todo: str, first: int, invocation: Invocation | None = None) -> str:
+        words = ["sh", "-c", _script(), "batch.sh", todo, self._base, str(first)]
+        if invocation is not None:
+            variables = [f"{name}={value}" for name, value in invocation.environment().items()]
+            words += [invocation.cwd, *variables, "--", *invocation.argv()]
+        return shlex.join(words)
+
+    def _members(self, chunk: Chunk) -> Iterator[tuple[str, bytes]]:
+        inputs = self._invocation.inputs
+        # Read in batch mode too, and never used: mace_run aborts without it.
+        for tensor in inputs:
+            yield f"unused_{formatted_name(tensor)}", b""
+        for index, sample in enumerate(chunk.inputs):
+            for tensor in inputs:
+                yield f"in/{sample_file_name(tensor, _suffix(index))}", sample[tensor.name]
+
+    def _check(self, chunk: Chunk) -> None:
+        wanted = {tensor.name: tensor.size_bytes for tensor in self._invocation.inputs}
+        if not chunk.inputs:
+            raise ValueError("a chunk without samples")
+        for index, sample in enumerate(chunk.inputs, chunk.first):
+            sizes = {name: len(data) for name, data in sample.items()}
+            if sizes != wanted:
+                raise ValueError(f"sample {index} has inputs {sizes} instead of {wanted}")
+
+    def _judge_sent(
+        self, chunk: Chunk, status: int | None, process: RemoteProcess, said: bytes
+    ) -> None:
+        text = said.decode("utf-8", "replace").strip()
+        if status is None:
+            parser = OutputParser()
+            parser.feed(said)
+            parser.finish()
+            raise failures.cut_off(process.exit_code, parser, self._device.serial)
+        if status:
+            raise self.storage_error(
+                f"the phone cannot take samples {chunk.first} to "
+                f"{chunk.first + len(chunk.inputs) - 1}",
+                text,
+            )
+
+    def storage_error(self, message: str, said: str) -> DeviceStorageError:
+        """The error for files that could not be written, with what the phone has left."""
+        free = self._free_text()
+        return DeviceStorageError(
+            f"{message}{free}",
+            serial=self._device.serial,
+            stderr=said,
+            hint="free some space on the device, or let it take fewer samples at a time; then run "
+            "the command again",
+        )
+
+    def _free_text(self) -> str:
+        try:
+            free = self.free_bytes()
+        except DeviceError:
+            return ""
+        return "" if free is None else f": {free / (1 << 20):,.1f} MiB are free"
+
+    def is_full(self) -> bool:
+        """Whether the phone's storage is as good as full."""
+        try:
+            free = self.free_bytes()
+        except DeviceError:
+            return False
+        return free is not None and free < _FULL_BYTES
+
+    @property
+    def serial(self) -> str:
+        """The device's."""
+        return self._device.serial
+
+
+class RunningChunk:
+    """``mace_run`` at work on a chunk. Use it as a context manager, or close it."""
+
+    def __init__(
+        self,
+        transport: BatchTransport,
+        process: RemoteProcess,
+        chunk: SentChunk,
+        invocation: Invocation,
+    ) -> None:
+        self._transport = transport
+        self._process = process
+        self._first = chunk.first
+        self._count = chunk.count
+        self._invocation = invocation
+        self._parser = OutputParser()
+        self._collector = _Collector(invocation, chunk.count)
+        self._markers = MarkerFilter()
+        self._held = b""
+        self._run_s: float | None = None
+        self._status: int | None = None
+        self._failed_run = ""
+
+    @property
+    def computed(self) -> bool:
+        """Whether ``mace_run`` has ended; its outputs may still be on their way."""
+        return self._status is not None
+
+    def close(self) -> None:
+        """Stop it if it still runs."""
+        self._process.close()
+
+    def collect(self, on_progress: Callable[[], None] = lambda: None) -> ChunkOutputs:
+        """Read it to its end. ``on_progress`` is called whenever something has come.
+
+        Raises ``MaceRunCrashError``, ``MaceRunRetryError``, ``MaceRunOutputError`` (an inference
+        failed; an output is missing, of the wrong size, or one too many), ``DeviceStorageError``
+        where that is for want of room, and the device's own ``DeviceError`` s.
+        """
+        limits, clock = self._transport._limits, self._transport._clock
+        began_s = spoke_s = clock()
+        with self._process:
+            try:
+                for piece in self._process.chunks():
+                    if self._take(piece):
+                        spoke_s = clock()
+                    retry = self._parser.retry
+                    if retry is not None and (
+                        retry.count >= limits.retries or clock() - spoke_s >= limits.retry_stall_s
+                    ):
+                        raise failures.endless_retry(retry, self._parser, self._transport.serial)
+                    on_progress()
+            except DeviceTimeoutError as error:
+                raise self._timed_out() from error
+        self._parser.feed(self._markers.finish(), "stderr")
+        self._parser.finish()
+        self._judge()
+        wall_s = clock() - began_s
+        return ChunkOutputs(
+            self._first,
+            self._collector.outputs,
+            wall_s,
+            wall_s if self._run_s is None else self._run_s,
+        )
+
+    def _take(self, piece: OutputChunk) -> bool:
+        """Take a piece of output; return whether ``mace_run`` said something in it."""
+        if piece.stream == "stderr":
+            return self._log(self._markers.feed(piece.data), "stderr")
+        if self.computed:
+            self._collector.feed(piece.data)
+            return False
+        data = self._held + piece.data
+        match = _RAN.search(data)
+        if match is None:
+            lead = data.rfind(b"\x1e")
+            keep = len(data) - lead if lead >= 0 and len(data) - lead < _LONGEST_RAN else 0
+            self._held = data[len(data) - keep :]
+            return self._log(data[: len(data) - keep], "stdout")
+        self._held = b""
+        self._status = int(match[1])
+        if all(_UPTIME.fullmatch(match[group]) for group in (2, 3)):
+            self._run_s = max(0.0, float(match[3]) - float(match[2]))
+        spoke = self._log(data[: match.start()], "stdout")
+        self._collector.feed(data[match.end() :])
+        return spoke
+
+    def _log(self, data: bytes, stream: str) -> bool:
+        if not data:
+            return False
+        lines = self._parser.feed(data, "stdout" if stream == "stdout" else "stderr")
+        for line in lines:
+            if isinstance(line.event, StageReached) and line.event.stage is Stage.ENGINE_CREATED:
+                self._failed_run = (
+                    ""  # it was creating the engine that had failed, and was repeated
+                )
+            elif line.log is not None and _FAILED_STEP in line.text and not self._failed_run:
+                self._failed_run = line.log.text
+        return True
+
+    def _timed_out(self) -> DroidmaceError:
+        parser = self._parser
+        if parser.retry is not None:
+            return failures.endless_retry(parser.retry, parser, self._transport.serial)
+        return DeviceTimeoutError(
+            f"mace_run did not end its {self._count} samples in time and was stopped",
+            serial=self._transport.serial,
+            hint="raise the deadline, or let it take fewer samples at a time",
+            details=parser.tail() or None,
+        )
+
+    def _judge(self) -> None:
+        parser, serial = self._parser, self._transport.serial
+        if self._markers.exit_status is None:
+            raise failures.cut_off(self._process.exit_code, parser, serial)
+        if self._status is None:
+            raise DeviceStorageError(
+                "the phone's run folder is gone", serial=serial, details=parser.tail() or None
+            )
+        if (error := failures.not_started(parser, self._status, serial)) is not None:
+            raise error
+        if failures.signal_of(self._status) is not None or parser.fatal:
+            raise self._crash()
+        if self._failed_run:
+            raise MaceRunOutputError(
+                f"an inference failed in batch mode: {self._failed_run}",
+                where=serial,
+                hint="its outputs would be those of another sample: none of this chunk is used",
+                details=parser.tail() or None,
+            )
+        problems = self._collector.problems()
+        if self._markers.exit_status and not problems:
+            problems = [f"the phone's tar ended with status {self._markers.exit_status}"]
+        if problems:
+            total = self._count * len(self._invocation.outputs)
+            error = failures.bad_outputs(problems, total, parser, serial)
+            if self._transport.is_full():
+                raise self._transport.storage_error(
+                    f"the phone's storage is full: {error.message}", error.details or ""
+                ) from error
+            raise error
+
+    def _crash(self) -> DroidmaceError:
+        """The error for a crash, with what a second run through a terminal says: none is lost."""
+        parser, status = self._parser, self._status or 0
+        serial = self._transport.serial
+        first = failures.crash(status, first=parser, second=parser, recovery="", serial=serial)
+        if parser.fatal or not failures.crashed_by_itself(status):
+            return first
+        suffixes = [_suffix(index) for index in range(self._count)]
+        try:
+            self._transport._session.run_batch(
+                self._invocation, suffixes, timeout_s=self._transport._timeout_s, pty=True
+            )
+        except MaceRunCrashError as error:
+            return error
+        except (DeviceError, MaceRunError):
+            return first
+        return first
+
+
+def _suffix(index: int) -> str:
+    return f"_{index:06d}"
+
+
+class _Collector:
+    """Puts a chunk's outputs where they belong, each exactly once."""
+
+    def __init__(self, invocation: Invocation, count: int) -> None:
+        self.outputs: dict[str, Values] = {}
+        self._places: dict[str, tuple[memoryview, int]] = {}
+        self._missing: set[str] = set()
+        self._wrong: list[str] = []
+        for tensor in invocation.outputs:
+            size = tensor.size_bytes
+            kind: Any = np.dtype("<i4") if tensor.data_type == "int32" else np.dtype("<f4")
+            values = np.zeros((count, size // 4), kind)
+            self.outputs[tensor.name] = values
+            view = values.reshape(-1).view(np.uint8).data
+            for index in range(count):
+                name = sample_file_name(tensor, _suffix(index))
+                self._places[name] = view[index * size : (index + 1) * size], size
+        self._missing = set(self._places)
+        self._unpacker = Unpacker(self._place)
+        self._broken = ""
+
+    def feed(self, data: bytes) -> None:
+        if self._broken or not data:
+            return
+        try:
+            self._unpacker.feed(data)
+        except FormatError as error:
+            self._broken = error.message
+
+    def problems(self) -> list[str]:
+        """What is wrong with the outputs, a sentence each."""
+        found = [self._broken] if self._broken else []
+        found += self._wrong
+        found += [f"{name} was not written" for name in sorted(self._missing)]
+        if not self._unpacker.ended and not found:
+            found.append("came in an archive without its end")
+        return found
+
+    def _place(self, path: str, size: int) -> memoryview | None:
+        name = path.removeprefix("./")
+        place = self._places.get(name)
+        if place is not None and name in self._missing:
+            self._missing.discard(name)
+            view, wanted = place
+            if size == wanted:
+                return view
+            self._wrong.append(f"{name} has {size} bytes instead of {wanted}")
+        else:
+            what = "came twice" if place is not None else "is not what was asked for"
+            self._wrong.append(f"{name[:120]!r} {what}")
+        if len(self._wrong) > _PROBLEMS_SHOWN:
+            raise FormatError("too much is wrong with the outputs")
+        return None
