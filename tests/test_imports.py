@@ -57,7 +57,7 @@ ONLY_IMPORTERS = {
     "onnx": {"convert"},
     "optuna": {"tuning"},
 }
-OPTIONAL = {"onnx", "onnxruntime", "optuna", "pyopencl", "torch"}
+OPTIONAL = {"PIL", "onnx", "onnxruntime", "optuna", "pyopencl", "torch"}
 
 
 def room_of(path: Path) -> str:

@@ -6,12 +6,14 @@ Paths in a file are relative to that file.
 """
 
 from droidmace.config.boards import Board, load_boards
+from droidmace.config.dataset import CropConfig, DatasetConfig, PreprocessConfig, ResizeConfig
 from droidmace.config.deployment import load_deployment
 from droidmace.config.gate import GateConfig
 from droidmace.config.search import SearchConfig, SearchKind, parse_duration_s
+from droidmace.config.validate import ValidateConfig, ValidationGates
 from droidmace.config.values import (
     ABIS,
-    DatasetConfig,
+    DEFAULT_THRESHOLDS,
     Deployment,
     ModelConfig,
     TensorSpec,
@@ -20,15 +22,21 @@ from droidmace.config.values import (
 
 __all__ = [
     "ABIS",
+    "DEFAULT_THRESHOLDS",
     "Board",
+    "CropConfig",
     "DatasetConfig",
     "Deployment",
     "GateConfig",
     "ModelConfig",
+    "PreprocessConfig",
+    "ResizeConfig",
     "SearchConfig",
     "SearchKind",
     "TensorSpec",
     "TuneConfig",
+    "ValidateConfig",
+    "ValidationGates",
     "load_boards",
     "load_deployment",
     "parse_duration_s",

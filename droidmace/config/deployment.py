@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from droidmace.config.dataset import DatasetConfig
 from droidmace.config.gate import GateConfig
 from droidmace.config.models import read_model
 from droidmace.config.paths import beside, existing
 from droidmace.config.search import SearchConfig
-from droidmace.config.values import ABIS, DatasetConfig, Deployment, TuneConfig
+from droidmace.config.validate import ValidateConfig
+from droidmace.config.values import ABIS, Deployment, TuneConfig
 from droidmace.yamltree import YamlNode, load_yaml
 
 # Keys of MACE's own tools that mean nothing to this one.
@@ -61,6 +63,7 @@ def load_deployment(path: Path, *, check_files: bool = True) -> Deployment:
         tune=section.tune,
         search=section.search,
         gate=section.gate,
+        validate=section.validate,
     )
     root.ignore(*_IGNORED)
     root.done()
@@ -76,6 +79,7 @@ class _Section:
     tune: TuneConfig = field(default_factory=TuneConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     gate: GateConfig = field(default_factory=GateConfig)
+    validate: ValidateConfig = field(default_factory=ValidateConfig)
     model_files: Mapping[str, tuple[Path, Path]] = field(default_factory=dict)
     model_nodes: Mapping[str, YamlNode] = field(default_factory=dict)
 
@@ -103,33 +107,20 @@ class _Section:
                 files.done()
         dataset = section.get("dataset")
         tune, search = section.get("tune"), section.get("search")
-        gate = section.get("gate")
+        gate, validate = section.get("gate"), section.get("validate")
         section.done()
         return cls(
             mace_run=mace_run,
-            dataset=_dataset(dataset, path, file_at) if dataset else None,
+            dataset=DatasetConfig.read(dataset, path, file_at) if dataset else None,
             tune=_tune(tune) if tune else TuneConfig(),
             search=SearchConfig.read(search) if search else SearchConfig(),
             gate=GateConfig.read(gate) if gate else GateConfig(),
+            validate=(
+                ValidateConfig.read(validate, path, file_at) if validate else ValidateConfig()
+            ),
             model_files=model_files,
             model_nodes=model_nodes,
         )
-
-
-def _dataset(
-    node: YamlNode, path: Path, file_at: Callable[[YamlNode, Path], Path]
-) -> DatasetConfig:
-    entry = node.mapping()
-    mean, scale, limit = entry.get("mean"), entry.get("scale"), entry.get("limit")
-    dataset = DatasetConfig(
-        images=file_at(entry.need("images"), path),
-        labels=file_at(entry.need("labels"), path),
-        mean=mean.number(-1e6, 1e6) if mean else 0.0,
-        scale=scale.number(1e-6, 1e6) if scale else 1.0,
-        limit=limit.integer(1, 10_000_000) if limit else None,
-    )
-    entry.done()
-    return dataset
 
 
 def _tune(node: YamlNode) -> TuneConfig:

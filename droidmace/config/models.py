@@ -10,7 +10,7 @@ from pathlib import Path
 
 from droidmace.config.paths import beside
 from droidmace.config.tensors import read_tensors
-from droidmace.config.values import ModelConfig
+from droidmace.config.values import DEFAULT_THRESHOLDS, ModelConfig
 from droidmace.yamltree import YamlMapping, YamlNode
 
 PLATFORMS = ("tensorflow", "caffe", "onnx", "pytorch", "megengine", "keras")
@@ -34,9 +34,6 @@ _IGNORED = (
     "accelerator_api",
     "check_tensors",
     "check_shapes",
-    "accuracy_validation_script",
-    "validation_threshold",
-    "backend",
 )
 
 
@@ -59,6 +56,8 @@ def read_model(
             "a checksum of no file", hint="name the file: weight_file_path, or leave it out"
         )
     model_hash = entry.get("model_sha256_checksum")
+    threshold, backend = entry.get("validation_threshold"), entry.get("backend")
+    script = entry.get("accuracy_validation_script")
     config = ModelConfig(
         name=name,
         platform=entry.need("platform").one_of(PLATFORMS),
@@ -79,6 +78,9 @@ def read_model(
         graph_name=graph_name,
         graph_file=files[0] if files else None,
         data_file=files[1] if files else None,
+        validation_threshold=_thresholds(threshold),
+        accuracy_validation_script=_script(script, path) if script else None,
+        backend=backend.text() if backend else "tensorflow",
     )
     for mapping in (model, graph):
         if mapping is not None:
@@ -115,6 +117,26 @@ def _subgraph(model: YamlMapping) -> tuple[str, YamlMapping | None]:
         raise node.error(f"exactly one subgraph is supported, found {len(graphs)}")
     name, graph = graphs[0]
     return name, graph.mapping()
+
+
+def _thresholds(node: YamlNode | None) -> dict[str, float]:
+    """MACE's defaults, and over them what the file says, per runtime."""
+    thresholds = dict(DEFAULT_THRESHOLDS)
+    for key, child in node.mapping().each() if node else ():
+        name = "HEXAGON" if key.upper() == "DSP" else key.upper()
+        if name not in thresholds:
+            raise child.error(
+                f"unknown runtime {key!r}", hint="one of DSP, " + ", ".join(thresholds)
+            )
+        thresholds[name] = child.number(-1.0, 1.0)
+    return thresholds
+
+
+def _script(node: YamlNode, path: Path) -> Path:
+    items = node.items()
+    if len(items) != 1:
+        raise node.error(f"one script, found {len(items)}")
+    return beside(items[0], path)
 
 
 def _winograd(node: YamlNode) -> int:

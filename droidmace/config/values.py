@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from droidmace.config.dataset import DatasetConfig
 from droidmace.config.gate import GateConfig
 from droidmace.config.search import SearchConfig
+from droidmace.config.validate import ValidateConfig
 
 ABIS = (
     "host",
@@ -19,6 +21,28 @@ ABIS = (
     "aarch64-linux-gnu",
 )
 """MACE's target abis, and Android's x86 ones (Android Studio's emulators)."""
+
+DEFAULT_THRESHOLDS: Mapping[str, float] = {
+    "CPU": 0.999,
+    "GPU": 0.995,
+    "HEXAGON": 0.980,
+    "HTA": 0.980,
+    "APU": 0.980,
+    "HTP": 0.980,
+    "QUANTIZE": 0.980,
+}
+"""MACE's own (``ValidationThreshold`` in its ``tools/converter.py``)."""
+
+# ``runtime:`` of a model to a key of the thresholds; cpu+gpu means that it runs on both.
+_THRESHOLD_KEYS = {
+    "cpu": "CPU",
+    "gpu": "GPU",
+    "cpu+gpu": "GPU",
+    "dsp": "HEXAGON",
+    "hta": "HTA",
+    "htp": "HTP",
+    "apu": "APU",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +96,21 @@ class ModelConfig:
     """The converted MACE graph (``droidmace: models: NAME: graph_file``), if the file names one."""
     data_file: Path | None = None
     """The weights beside it."""
+    validation_threshold: Mapping[str, float] = field(
+        default_factory=lambda: dict(DEFAULT_THRESHOLDS)
+    )
+    """Least cosine similarity to the reference, by the words of :data:`DEFAULT_THRESHOLDS`."""
+    accuracy_validation_script: Path | None = None
+    """MACE's accuracy plugin. It is code: nothing runs it unless the user allows it."""
+    backend: str = "tensorflow"
+    """What MACE's tools run ONNX models in; droidmace's reference is always onnxruntime."""
 
-
-@dataclass(frozen=True, slots=True)
-class DatasetConfig:
-    """Labelled images: IDX files (plain or gzip) and how a pixel becomes an input value.
-
-    ``value = (pixel - mean) / scale`` in float32.
-    """
-
-    images: Path
-    labels: Path
-    mean: float = 0.0
-    scale: float = 1.0
-    limit: int | None = None
+    @property
+    def similarity_threshold(self) -> float:
+        """The threshold that MACE's tools would take for this model (``tools/device.py``)."""
+        quantized = self.quantized and self.runtime != "dsp"
+        runtime = "QUANTIZE" if quantized else _THRESHOLD_KEYS[self.runtime]
+        return self.validation_threshold[runtime]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,3 +142,4 @@ class Deployment:
     tune: TuneConfig = TuneConfig()
     search: SearchConfig = field(default_factory=SearchConfig)
     gate: GateConfig = field(default_factory=GateConfig)
+    validate: ValidateConfig = field(default_factory=ValidateConfig)

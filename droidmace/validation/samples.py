@@ -45,12 +45,46 @@ class SampleSource(Protocol):
         """A SHA-256 that changes when the samples or their labels do."""
         ...
 
+    @property
+    def many_readers(self) -> bool:
+        """Whether ``read`` may run in several threads at once, and is slow enough to gain by it."""
+        ...
+
     def read(self, begin: int, end: int) -> Iterator[RawSample]:
         """Samples ``begin`` to ``end`` (exclusive), in order.
 
         Raises ``InputError`` or ``FormatError`` that names the sample and the file.
         """
         ...
+
+
+class InputTensor(Protocol):
+    """An input of a model; the deployment file's own values are of this kind."""
+
+    @property
+    def name(self) -> str:
+        """What the model calls it."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """With the batch dimension."""
+        ...
+
+    @property
+    def data_type(self) -> str:
+        """``float32``, ``int32``, …"""
+        ...
+
+    @property
+    def data_format(self) -> str:
+        """``NHWC``, ``NCHW`` or ``NONE``."""
+        ...
+
+
+def input_bytes(values: Tensor) -> bytes:
+    """An input's file as ``mace_run`` reads it: raw, little endian."""
+    return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

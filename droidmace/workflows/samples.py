@@ -1,4 +1,4 @@
-"""What the model is fed: labelled images if the deployment file names some, else one input."""
+"""What the model is fed: a data set if the deployment file names one, else one input."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ import numpy.typing as npt
 
 from droidmace.config import DatasetConfig, Deployment, ModelConfig, TensorSpec
 from droidmace.errors import ConfigError, InputError
-from droidmace.validation.dataset import Layout, input_bytes, load_labelled_images
+from droidmace.validation.pipeline import prepared
+from droidmace.validation.samples import Sample, input_bytes
+from droidmace.workflows.datasets import open_source, preprocess_of
 
 DEFAULT_RANGE = (-1.0, 1.0)
 """What MACE's own tools draw random inputs from when the file gives no range."""
 
 _BYTES_PER_VALUE = 4
+_WORKERS = 2
+"""Threads that decode images."""
 
 Inputs = dict[str, bytes]
 """Input name to the content of its file: float32 or int32, little endian."""
@@ -26,8 +30,9 @@ Inputs = dict[str, bytes]
 class Samples:
     """Inputs of a model, one entry per sample.
 
-    ``labels`` (n,) and ``reference_inputs`` (n, channels, height, width), as the original ONNX
-    model takes them, are None without labelled images.
+    ``labels`` (n,) are None unless every sample has one. ``reference_inputs``, as the original ONNX
+    model takes them ((n, channels, height, width) for images), are None without a data set and
+    for a model with several inputs.
     """
 
     inputs: tuple[Inputs, ...]
@@ -50,44 +55,47 @@ class Samples:
 
 
 def load_samples(deployment: Deployment, model: ModelConfig, limit: int | None) -> Samples:
-    """Labelled images if there are some, else the validation inputs, else one random input.
+    """The data set's samples if there is one, else the validation inputs, else one random input.
 
-    Raises ``ConfigError`` or ``FormatError`` if what the deployment file names does not fit.
+    Raises ``InputError`` (``ConfigError``, ``FormatError``) if what the deployment file names does
+    not fit.
     """
     if deployment.dataset is not None:
-        return _images(deployment, deployment.dataset, model, limit)
+        return _of_dataset(deployment, deployment.dataset, model, limit)
     return Samples(inputs=({tensor.name: _input_bytes(tensor) for tensor in model.inputs},))
 
 
-def _images(
+def _of_dataset(
     deployment: Deployment, dataset: DatasetConfig, model: ModelConfig, limit: int | None
 ) -> Samples:
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
+    if len(model.outputs) != 1 or (dataset.images is not None and len(model.inputs) != 1):
         raise ConfigError(
             f"droidmace.dataset needs a model with one input and one output; {model.name} has "
             f"{len(model.inputs)} and {len(model.outputs)}",
             where=str(deployment.path),
             hint="remove the dataset: the model is then checked with one input",
         )
-    tensor = model.inputs[0]
-    counts = [count for count in (limit, dataset.limit) if count is not None]
-    images = load_labelled_images(
-        dataset.images, dataset.labels, limit=min(counts) if counts else None
-    )
-    layout: Layout = "NHWC" if tensor.data_format == "NHWC" else "NCHW"
-    values = images.inputs(mean=dataset.mean, scale=dataset.scale, layout=layout)
-    if values.shape[1:] != tensor.shape[1:] or tensor.shape[0] != 1:
-        raise ConfigError(
-            f"the images make inputs of shape {[1, *values.shape[1:]]}, but {tensor.name!r} is "
-            f"{list(tensor.shape)}",
-            where=str(deployment.path),
-            hint=f"check input_shapes of {model.name} and droidmace.dataset.images",
-        )
+    source = open_source(dataset, model.inputs)
+    if limit is not None and limit < 1:
+        raise InputError(f"a limit of {limit} leaves no image", hint="give a number above 0")
+    count = min(n for n in (limit, dataset.limit, source.count) if n is not None)
+    found = list(prepared(source, preprocess_of(dataset), model.inputs, 0, count, workers=_WORKERS))
+    labels = [sample.label for sample in found if sample.label is not None]
     return Samples(
-        inputs=tuple({tensor.name: data} for data in input_bytes(values)),
-        labels=images.labels,
-        reference_inputs=images.inputs(mean=dataset.mean, scale=dataset.scale, layout="NCHW"),
+        inputs=tuple(
+            {name: input_bytes(values) for name, values in sample.inputs.items()}
+            for sample in found
+        ),
+        labels=np.array(labels, np.int64) if len(labels) == count else None,
+        reference_inputs=_as_reference(found, model.inputs[0]) if len(model.inputs) == 1 else None,
     )
+
+
+def _as_reference(samples: list[Sample], tensor: TensorSpec) -> npt.NDArray[np.float32]:
+    values = np.concatenate([sample.inputs[tensor.name] for sample in samples], dtype=np.float32)
+    if tensor.data_format == "NHWC" and values.ndim == 4:
+        return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
+    return values
 
 
 def _input_bytes(tensor: TensorSpec) -> bytes:

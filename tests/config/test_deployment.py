@@ -66,7 +66,7 @@ def test_maces_sample_is_read() -> None:
 def test_our_own_example_is_read() -> None:
     deployment = load_deployment(ROOT / "configs/fashion_mnist.yml")
     assert deployment.dataset is not None
-    assert deployment.dataset.scale == 255
+    assert deployment.dataset.preprocess.scale == (255,)
     assert deployment.models["fashion_mnist"].graph_file is not None
 
 
@@ -138,7 +138,7 @@ droidmace:
     assert deployment.mace_run == {"arm64-v8a": tmp_path / "mace_run"}
     assert deployment.models["net"].graph_file == tmp_path / "net.pb"
     assert deployment.dataset is not None
-    assert deployment.dataset.mean == 127.5
+    assert deployment.dataset.preprocess.mean == (127.5,)
     assert deployment.tune.rounds == 7
     assert deployment.tune.timeout_s == 60
 
@@ -196,7 +196,7 @@ def test_a_near_miss_is_suggested(tmp_path: Path) -> None:
         ("mace_run: {arm64-v8a: nowhere}", "no such file"),
         ("mace_run: {arm65: net.yml}", "unknown abi"),
         ("models: {other: {graph_file: a, data_file: b}}", "no model of the name 'other'"),
-        ("dataset: {images: net.yml}", "the key 'labels' is missing"),
+        ("dataset: {labels: net.yml}", "a data set has one of"),
         ("dataset: {images: net.yml, labels: net.yml, scale: 0}", "is not between"),
         ("tune: {rounds: 0}", "0 is not between 1 and"),
         ("tune: {rounds: 1.5}", "expected a whole number"),

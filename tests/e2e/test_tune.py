@@ -13,7 +13,7 @@ from droidmace.bundle.reader import read_bundle
 from droidmace.formats.compiled_program import CompiledProgram
 from droidmace.formats.tuned_parameters import TunedParameters
 from droidmace.tuning.journal import read_journal
-from droidmace.validation.dataset import load_labelled_images
+from droidmace.validation.idx import read_idx
 from tests.conftest import PhoneLab
 from tests.e2e.conftest import ROOT, Done, Droidmace, Tuned, tune
 
@@ -79,15 +79,13 @@ def test_the_tuned_phone_answers_like_onnxruntime_label_for_label(tuned: Tuned) 
     assert tuned.document["samples"] == 1000
     assert tuned.document["agreement"] >= 0.999
     # Counted once more, with nothing of droidmace's own accuracy code.
-    images = load_labelled_images(
-        EXAMPLE / "t10k-first1000-images-idx3-ubyte.gz",
-        EXAMPLE / "t10k-first1000-labels-idx1-ubyte.gz",
-    )
+    images = read_idx(EXAMPLE / "t10k-first1000-images-idx3-ubyte.gz").astype(np.float32)
+    labels = read_idx(EXAMPLE / "t10k-first1000-labels-idx1-ubyte.gz")
     session = onnxruntime.InferenceSession(EXAMPLE / "fashion_mnist.onnx")
     right = sum(
         int(np.argmax(session.run(None, {"image": image[None, None] / np.float32(255)})[0]))
         == label
-        for image, label in zip(images.images.astype(np.float32), images.labels, strict=True)
+        for image, label in zip(images, labels, strict=True)
     )
     assert tuned.document["top1"]["reference"] == right / 1000
     assert abs(tuned.document["top1"]["tuned"] - right / 1000) <= 0.001

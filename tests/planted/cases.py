@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from droidmace.validation.dataset import load_labelled_images
+from droidmace.validation.idx import read_idx
 from droidmace.validation.reference import reference_outputs
 from tests.planted.plan import Outputs, Plan, planted_program
 
@@ -88,12 +88,8 @@ CASES = (
 def right_answers() -> Outputs:
     """onnxruntime's for the example's first images, shape (samples, classes)."""
     example = ROOT / "examples" / "fashion_mnist"
-    images = load_labelled_images(
-        example / "t10k-first1000-images-idx3-ubyte.gz",
-        example / "t10k-first1000-labels-idx1-ubyte.gz",
-        limit=SAMPLES,
-    )
-    inputs = images.inputs(mean=0.0, scale=255.0, layout="NCHW")
+    images = read_idx(example / "t10k-first1000-images-idx3-ubyte.gz")[:SAMPLES, np.newaxis]
+    inputs = images.astype(np.float32) / np.float32(255)
     return reference_outputs(example / "fashion_mnist.onnx", inputs)
 
 
