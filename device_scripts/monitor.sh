@@ -11,7 +11,8 @@
 #   droidmace monitor 1
 #   column KIND NAME         one for each number of a sample, in their order; KIND holds the unit
 #   samples
-#   NUMBER NUMBER ...        a sample; "-" is what could not be read
+#   NUMBER NUMBER ...        a sample; "-" is what could not be read; battery_status is 1 charging,
+#                            2 discharging, 3 not charging, 4 full
 #   end REASON
 # A line that cannot be written to standard output means that the host is gone, and that is the end.
 # TERM, INT and HUP end it as well. Needs no root: what the phone does not show is left out.
@@ -92,11 +93,29 @@ for policy in "$sys"/devices/system/cpu/cpufreq/policy*; do
   add cpu_khz "${policy##*/}" "$policy/scaling_cur_freq"
 done
 
+# charging: $charging is what the battery does, as a number.
+charging() {
+  word= charging=-
+  { read -r word _ <"$supply/status"; } 2>/dev/null
+  case $word in
+    Charging) charging=1 ;;
+    Discharging) charging=2 ;;
+    Not) charging=3 ;;
+    Full) charging=4 ;;
+    *) return 1 ;;
+  esac
+}
+
 supply=$sys/class/power_supply/battery
-asked=
+asked= status=
 if add battery_percent '' "$supply/capacity"; then
   add battery_dc '' "$supply/temp"
   add battery_ua '' "$supply/current_now"
+  add battery_uv '' "$supply/voltage_now"
+  if charging; then
+    status=yes
+    tell 'column battery_status'
+  fi
 elif command -v dumpsys >/dev/null 2>&1; then
   # Where the files are not for us the service tells, but asking costs a process: once a minute.
   asked=yes
@@ -140,6 +159,10 @@ while [ -z "$ended" ]; do
     number "$path"
     line="$line $number"
   done
+  if [ -n "$status" ]; then
+    charging
+    line="$line $charging"
+  fi
   if [ -n "$asked" ]; then
     if [ $((count % 60)) = 0 ]; then ask_battery; fi
     line="$line $level $temperature"

@@ -26,6 +26,9 @@ _HEADER = "droidmace monitor 1"
 _MAX_CLOCK_MHZ = 20_000.0
 _MAX_CURRENT_MA = 100_000.0
 _MIN_PLAUSIBLE_C, _MAX_PLAUSIBLE_C = -50.0, 200.0
+# One cell that is nearly empty, and two full ones in series.
+_MIN_PLAUSIBLE_V, _MAX_PLAUSIBLE_V = 2.5, 10.0
+_STATUS = {1: "charging", 2: "discharging", 3: "not charging", 4: "full"}
 
 CHIP_ZONES = ("cpu", "gpu", "soc", "big", "mid", "little", "g3d", "tsens")
 """Parts of the names that vendors give to the zones on the chip itself."""
@@ -38,7 +41,8 @@ class ThermalSample:
 
     ``uptime_s`` is its monotonic clock. ``cpu_mhz`` has one value per group of cores, in the order
     of the kernel's policies; those that could not be read are left out. ``battery_ma`` has the sign
-    and scale that the phone's driver gives it.
+    and scale that the phone's driver gives it; ``battery_status`` is one of ``charging``,
+    ``discharging``, ``not charging`` and ``full``.
     """
 
     uptime_s: float
@@ -48,6 +52,8 @@ class ThermalSample:
     battery_percent: float | None = None
     battery_c: float | None = None
     battery_ma: float | None = None
+    battery_v: float | None = None
+    battery_status: str | None = None
 
     @property
     def hottest_c(self) -> float | None:
@@ -142,6 +148,7 @@ class SampleReader:
         zones: dict[str, float] = {}
         cpu: list[float] = []
         single: dict[str, float | None] = {}
+        status: str | None = None
         for (kind, name), word in zip(self._columns, words, strict=True):
             if kind == "uptime_s":
                 uptime_s = float(word) if _UPTIME.fullmatch(word) else None
@@ -171,11 +178,15 @@ class SampleReader:
                     single["battery_c"] = _celsius(value / 10)
                 case "battery_ua":
                     single["battery_ma"] = _within(value / 1e3, -_MAX_CURRENT_MA, _MAX_CURRENT_MA)
+                case "battery_uv":
+                    single["battery_v"] = _volts(value)
+                case "battery_status":
+                    status = _STATUS.get(value)
         if uptime_s is None or uptime_s < self._last_uptime_s:
             return None
         self._last_uptime_s = uptime_s
         self._count += 1
-        return ThermalSample(uptime_s, zones, cpu_mhz=tuple(cpu), **single)
+        return ThermalSample(uptime_s, zones, cpu_mhz=tuple(cpu), battery_status=status, **single)
 
 
 def parse_monitor(text: str) -> MonitorLog:
@@ -192,6 +203,12 @@ def read_monitor(lines: Iterable[str]) -> MonitorLog:
 
 def _within(value: float, low: float, high: float) -> float | None:
     return value if low <= value <= high else None
+
+
+def _volts(value: int) -> float | None:
+    """The kernel's unit is the microvolt; some drivers count millivolts."""
+    volts = value / 1e6 if value >= 100_000 else value / 1e3
+    return _within(volts, _MIN_PLAUSIBLE_V, _MAX_PLAUSIBLE_V)
 
 
 def _celsius(value: float) -> float | None:

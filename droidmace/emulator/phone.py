@@ -91,10 +91,20 @@ class Phone:
         level: int | None = None,
         temperature_c: float | None = None,
         usb_powered: bool | None = None,
+        current_now: int | None = None,
+        voltage_now: int | None = None,
     ) -> None:
-        """Set charge (percent), temperature, power supply; the running phone sees it at once."""
+        """Set charge (percent), temperature, power supply; the running phone sees it at once.
+
+        ``current_now`` and ``voltage_now`` are the plain content of these files of sysfs.
+        """
         sysfs.set_battery(
-            self._folder, level=level, temperature_c=temperature_c, usb_powered=usb_powered
+            self._folder,
+            level=level,
+            temperature_c=temperature_c,
+            usb_powered=usb_powered,
+            current_now=current_now,
+            voltage_now=voltage_now,
         )
 
     def set_temperature(self, temperature_c: float, *, zone: str | None = None) -> None:

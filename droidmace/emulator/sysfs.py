@@ -79,8 +79,14 @@ def set_battery(
     level: int | None = None,
     temperature_c: float | None = None,
     usb_powered: bool | None = None,
+    current_now: int | None = None,
+    voltage_now: int | None = None,
 ) -> None:
-    """Change a phone's battery; a running phone sees it at once."""
+    """Change a phone's battery; a running phone sees it at once.
+
+    ``current_now`` and ``voltage_now`` are what those files hold: µA that are positive while it
+    charges and µV, or whatever a phone's driver makes of them.
+    """
     battery = folder.sys_class / "power_supply/battery"
     if usb_powered is not None:
         _sensor(battery / "status", "Charging" if usb_powered else "Discharging")
@@ -92,6 +98,11 @@ def set_battery(
         # A 4000 mAh battery whose voltage falls from 4.35 V to 3.5 V: µAh and µV, as Linux has it.
         _sensor(battery / "charge_counter", str(level * 40_000))
         _sensor(battery / "voltage_now", str(3_500_000 + level * 8_500))
+    # Last, so that they win over what follows from the rest.
+    if current_now is not None:
+        _sensor(battery / "current_now", str(current_now))
+    if voltage_now is not None:
+        _sensor(battery / "voltage_now", str(voltage_now))
     if temperature_c is not None:
         _sensor(battery / "temp", str(round(temperature_c * 10)))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 
 from droidmace.macerun.invocation import Invocation
@@ -31,15 +31,18 @@ def _run_script() -> str:
     return (device_scripts_dir() / "run.sh").read_text("utf-8")
 
 
-def supervised_shell(invocation: Invocation, *, deadline_s: int | None = None) -> str:
+def supervised_shell(
+    invocation: Invocation, *, deadline_s: int | None = None, wrapper: Sequence[str] = ()
+) -> str:
     """The command line that hands ``run.sh`` to the device's shell, which needs no file for it.
 
     After ``deadline_s`` the device itself ends the process, for a connection that hangs.
+    ``wrapper`` are words before the program's own; it must let the program take its place.
     """
     variables = [f"{name}={value}" for name, value in invocation.environment().items()]
     limit = [] if deadline_s is None else ["-t", str(deadline_s)]
     words = ["sh", "-c", _run_script(), "run.sh", *limit, invocation.cwd, *variables, "--"]
-    return shlex.join([*words, *invocation.argv()])
+    return shlex.join([*words, *wrapper, *invocation.argv()])
 
 
 class MarkerFilter:
