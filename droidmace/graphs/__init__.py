@@ -1,0 +1,1 @@
+"""Changes to MACE graphs: another runtime, other outputs, a part of a net."""
