@@ -223,7 +223,8 @@ class OutputSimilarity:
     largest reference value. ``worst_sample`` (its number, and its name if known) has the smallest
     cosine. ``not_finite`` counts the phone's values that are NaN or infinite, and
     ``reference_not_finite`` the reference's; ``not_finite_samples`` hold one of either.
-    ``outside`` counts values whose error is above ``tolerance`` (absolute, relative), in
+    ``outside`` counts values whose error is above both parts of ``tolerance`` (absolute; relative to
+    the reference value), in
     ``outside_samples`` samples.
     """
 
@@ -443,7 +444,7 @@ def _top5(result: ValidationResult) -> float | None:
     return scores.top5.value if scores and scores.top5 else None
 
 
-def _top1_drop(result: ValidationResult) -> float | None:
+def _top1_loss(result: ValidationResult) -> float | None:
     difference = result.classification and result.classification.difference
     return -difference.value if difference else None
 
@@ -478,11 +479,11 @@ _AT_LEAST: Mapping[str, Callable[[ValidationResult], float | None]] = {
     "sqnr_db": _over_outputs(min, lambda output: output.sqnr_db_overall),
 }
 _AT_MOST: Mapping[str, Callable[[ValidationResult], float | None]] = {
-    "top1_drop": _top1_drop,
+    "top1_loss": _top1_loss,
     "max_abs_error": _over_outputs(max, lambda output: output.max_abs_error),
     "max_rel_error": _over_outputs(max, lambda output: output.max_rel_error),
     "outside_tolerance": _outside,
-    "not_finite": _over_outputs(sum, lambda output: float(output.not_finite)),
+    "non_finite": _over_outputs(sum, lambda output: float(output.not_finite)),
     "failed": lambda result: float(result.failed),
 }
 

@@ -35,8 +35,8 @@ class SimilarityTally:
     """One output's similarity over samples that come piece by piece.
 
     Three numbers per sample are kept (its cosine, signal and noise), so that percentiles are exact.
-    ``tolerance`` (absolute, relative): a value of more than ``absolute + relative · |reference|``
-    off counts as outside.
+    ``tolerance`` (absolute, relative): a value that is off by more than
+    ``max(absolute, relative · |reference|)`` counts as outside, as in ``math.isclose``.
     """
 
     def __init__(self, name: str, *, tolerance: tuple[float, float] | None = None) -> None:
@@ -88,7 +88,7 @@ class SimilarityTally:
         self._note_errors(errors.max(axis=1), np.abs(wanted).max(axis=1))
         if self._tolerance is not None:
             absolute, relative = self._tolerance
-            outside = errors > absolute + relative * np.abs(wanted)
+            outside = errors > np.maximum(absolute, relative * np.abs(wanted))
             # A row that is not finite is outside with every value.
             outside[~fine] = True
             self._outside += int(outside.sum())

@@ -96,7 +96,7 @@ def test_any_split_says_what_the_definition_says(
     assert result.reference_not_finite == int((~np.isfinite(wanted)).sum())
     assert result.not_finite_samples == fine.count(False)
     outside = [
-        [error > 0.5 + 0.1 * abs(y) for error, y in zip(one, row[1], strict=True)]
+        [error > max(0.5, 0.1 * abs(y)) for error, y in zip(one, row[1], strict=True)]
         if one
         else [True] * len(row[1])
         for one, row in zip(errors, rows, strict=True)
