@@ -28,8 +28,10 @@ class ModelFiles:
         return self.graph.stat().st_size + self.data.stat().st_size
 
 
-def find_model_files(deployment: Deployment, model: ModelConfig) -> ModelFiles:
-    """The converted model of a deployment file.
+def find_model_files(
+    deployment: Deployment, model: ModelConfig, *, needs_gpu: bool = True
+) -> ModelFiles:
+    """The converted model of a deployment file; ``needs_gpu`` refuses one made for the CPU.
 
     Raises ``ConfigError`` if the file names none, one is missing, or a checksum is wrong, and
     ``FormatError`` if what is there is not a MACE model with the inputs and outputs it should have.
@@ -50,7 +52,7 @@ def find_model_files(deployment: Deployment, model: ModelConfig) -> ModelFiles:
                 where=str(deployment.path),
                 hint=f"make it with 'droidmace convert -c {deployment.path}'",
             )
-    _check_graph(model, graph, data)
+    _check_graph(model, graph, data, needs_gpu=needs_gpu)
     return ModelFiles(graph, data)
 
 
@@ -73,7 +75,7 @@ def check_checksums(model: ModelConfig) -> None:
             )
 
 
-def _check_graph(model: ModelConfig, graph: Path, data: Path) -> None:
+def _check_graph(model: ModelConfig, graph: Path, data: Path, *, needs_gpu: bool) -> None:
     size_bytes = graph.stat().st_size
     if size_bytes > MAX_GRAPH_BYTES:
         raise InputError(
@@ -91,7 +93,7 @@ def _check_graph(model: ModelConfig, graph: Path, data: Path) -> None:
         check_all_weights(parsed, data.stat().st_size)
     except FormatError as error:
         raise FormatError(error.message, where=str(data), hint=error.hint) from error
-    if not any(_runs_on_gpu(net) for net in parsed.nets):
+    if needs_gpu and not any(_runs_on_gpu(net) for net in parsed.nets):
         raise ConfigError(
             "the model was converted for the CPU: it has no OpenCL kernels to tune",
             where=str(graph),

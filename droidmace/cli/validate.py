@@ -1,0 +1,174 @@
+"""``droidmace validate``: right answers on many samples, and how near they are to a reference."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from droidmace.cli.phones import model_name, one_phone
+from droidmace.config import DatasetConfig, load_deployment
+from droidmace.errors import EXIT_FAILED, InputError
+from droidmace.report.phases import PhaseReporter
+from droidmace.report.validate_view import validation_view
+from droidmace.results.validation import ValidationResult
+from droidmace.workflows.datasets import dataset_from_option
+from droidmace.workflows.validate import validate
+from droidmace.workflows.validate_request import ValidateRequest
+from droidmace.workflows.workplace import PhoneRequest
+
+DEFAULT_OUT = Path("out")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("validate", no_args_is_help=True)(validate_command)
+
+
+def validate_command(
+    config: Annotated[
+        Path, typer.Option("--config", "-c", help="Deployment file (YAML).", show_default=False)
+    ],
+    serial: Annotated[
+        str | None,
+        typer.Option("--serial", "-s", help="The phone to run on; see 'droidmace devices'."),
+    ] = None,
+    emulate: Annotated[
+        bool, typer.Option("--emulate", help="Start an emulated phone for this call.")
+    ] = False,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            "--profile", help="With --emulate: its profile, a name or a file. [default: adreno]"
+        ),
+    ] = None,
+    driver: Annotated[
+        str | None,
+        typer.Option("--driver", help="With --emulate: the OpenCL driver that backs it."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="The model, if the deployment file holds several."),
+    ] = None,
+    dataset: Annotated[
+        Path | None,
+        typer.Option(
+            "--dataset",
+            help="A folder of images, an .npz file or an IDX file, instead of the deployment "
+            "file's; how to prepare the samples is still read there.",
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="With --dataset: its labels.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="The first N samples only.")
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against",
+            metavar="cpu|reference|none|FILE",
+            help="What to hold the outputs against: the same model on the phone's processor, the "
+            "original model in onnxruntime on this computer, nothing but labels, or stored "
+            "outputs. [default: reference]",
+            show_default=False,
+        ),
+    ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            "--bundle", help="Run with this bundle's compiled program and tuned parameters."
+        ),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for the result and what is kept meanwhile.")
+    ] = DEFAULT_OUT,
+    mace_run: Annotated[
+        Path | None, typer.Option("--mace-run", help="The mace_run program to push.")
+    ] = None,
+    mace_root: Annotated[
+        Path | None,
+        typer.Option("--mace-root", help="A MACE source or build folder to take mace_run from."),
+    ] = None,
+    fresh: Annotated[
+        bool,
+        typer.Option("--fresh", help="Begin anew instead of going on with a broken-off run."),
+    ] = False,
+    cache: Annotated[
+        bool,
+        typer.Option("--cache/--no-cache", help="Keep reference outputs for the next call."),
+    ] = True,
+    allow_plugin: Annotated[
+        bool,
+        typer.Option(
+            "--allow-plugin",
+            help="Run the Python code that the deployment file names (an AccuracyValidator, an "
+            "entry point). It can do whatever you can: read it first.",
+        ),
+    ] = False,
+    adb_port: Annotated[
+        int | None,
+        typer.Option("--adb-port", min=1, max=65535, help="Port of the adb server."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result as JSON; progress goes to stderr.")
+    ] = False,
+) -> None:
+    """Run labelled samples through a model on a phone: Top-1, similarity, agreement.
+
+    The samples travel in chunks, one process for each, while the next chunk is prepared. A run
+    that is broken off goes on with the same command.
+
+    Exit code 0: done, and every gate and MACE's validation_threshold are met. 1: one is not.
+    2: an error.
+    """
+    deployment = load_deployment(config)
+    name = model_name(deployment, model)
+    console = Console(stderr=as_json)
+    with one_phone(serial, emulate=emulate, profile=profile, driver=driver, adb_port=adb_port) as (
+        chosen,
+        port,
+    ):
+        request = ValidateRequest(
+            phone=PhoneRequest(
+                serial=chosen,
+                deployment=deployment,
+                model_name=name,
+                adb_port=port,
+                mace_run=mace_run,
+                mace_root=mace_root,
+            ),
+            dataset=_dataset(dataset, labels),
+            settings=deployment.validate,
+            out_dir=out,
+            against=against,
+            limit=limit,
+            allow_plugin=allow_plugin,
+            bundle=bundle,
+            fresh=fresh,
+            cache=cache,
+        )
+        with PhaseReporter(console) as reporter:
+            result = validate(request, reporter)
+    _show(result, as_json=as_json)
+    if not result.passed:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _dataset(dataset: Path | None, labels: Path | None) -> DatasetConfig | None:
+    if dataset is None:
+        if labels is not None:
+            raise InputError("--labels is for --dataset", hint="add --dataset, or leave it out")
+        return None
+    return dataset_from_option(dataset, labels)
+
+
+def _show(result: ValidationResult, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(result.as_document(), indent=2))
+    else:
+        Console().print(validation_view(result))

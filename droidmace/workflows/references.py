@@ -1,0 +1,111 @@
+"""What the outputs of a validation are held against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from droidmace.config import ModelConfig
+from droidmace.errors import ConfigError, InputError, MissingExtraError
+from droidmace.validation.layouts import order_of_platform
+from droidmace.validation.reference import Reference, ReferenceOutputs, Values
+from droidmace.validation.reference_cache import ReferenceCache
+from droidmace.validation.store import OutputStore
+from droidmace.validation.stored_outputs import StoredOutputs
+
+ONNXRUNTIME = "reference"
+CPU = "cpu"
+NONE = "none"
+_ONNX_ITSELF = ("onnx",)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnOutputs:
+    """Outputs that the phone has computed before, on another runtime."""
+
+    store: OutputStore
+    description: str
+    identity: str
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], *, first: int = 0) -> dict[str, Values]:
+        """Outputs (n, elements) of samples ``first`` and on; ``inputs`` say how many."""
+        return self.store.read(first, len(next(iter(inputs.values()))))
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A reference, or why there is none although nobody said that there should be none."""
+
+    outputs: ReferenceOutputs | None
+    missing: str = ""
+
+
+@contextmanager
+def open_reference(
+    model: ModelConfig, against: str | Path, *, must: bool, use_cache: bool
+) -> Iterator[Chosen]:
+    """The reference that ``against`` names, but for :data:`CPU`, which the phone has to compute.
+
+    ``must``: whether the user asked for it; else an ONNX model or an extra that is missing is told
+    and no error. Raises ``ConfigError``, ``InputError``, ``MissingExtraError``, ``ModelError``.
+    """
+    if against in (CPU, NONE):
+        yield Chosen(None)
+    elif against == ONNXRUNTIME:
+        with _onnxruntime(model, must=must, use_cache=use_cache) as chosen:
+            yield chosen
+    else:
+        path = Path(against)
+        if not path.is_file():
+            raise InputError(
+                f"no such file: {path}",
+                where="--against",
+                hint=f"give {CPU}, {ONNXRUNTIME}, {NONE}, or a file of outputs",
+            )
+        order = order_of_platform(model.platform)
+        yield Chosen(StoredOutputs.open([path], model.outputs, order=order))
+
+
+@contextmanager
+def _onnxruntime(model: ModelConfig, *, must: bool, use_cache: bool) -> Iterator[Chosen]:
+    """The original model in onnxruntime; else the outputs that the file names, if it does."""
+    order = order_of_platform(model.platform)
+    path = _onnx_file(model)
+    stored = [tensor.validation_data for tensor in model.outputs]
+    if path is None:
+        if all(file is not None for file in stored):
+            files = [file for file in stored if file is not None]
+            yield Chosen(StoredOutputs.open(files, model.outputs, order=order))
+            return
+        why = f"there is no ONNX model of {model.name}: {model.model_file}"
+        if must:
+            raise ConfigError(
+                why,
+                hint="name one in model_file_path, put the exported .onnx beside the original, or "
+                f"give --against {CPU}",
+            )
+        yield Chosen(None, f"no reference: {why}")
+        return
+    with ExitStack() as stack:
+        cache = stack.enter_context(ReferenceCache()) if use_cache else None
+        try:
+            reference = Reference.open(path, model.inputs, model.outputs, cache=cache)
+        except MissingExtraError as error:
+            if must:
+                raise
+            yield Chosen(None, f"no reference: {error.message} ({error.hint})")
+            return
+        yield Chosen(reference)
+
+
+def _onnx_file(model: ModelConfig) -> Path | None:
+    """The model as ONNX: itself, or the export of the same name beside another platform's."""
+    path = model.model_file
+    if model.platform not in _ONNX_ITSELF:
+        path = path.with_suffix(".onnx")
+    return path if path.is_file() else None

@@ -1,0 +1,260 @@
+"""The story of ``droidmace validate`` on one phone: many samples through it, and what came out.
+
+Samples are prepared and pushed while the phone computes, and the reference runs on the host at the
+same time. Outputs are kept in a store on the host until all are there, so that a run that was
+broken off goes on where it was. Nothing in memory grows with the number of samples.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from droidmace.bundle.writer import name_part
+from droidmace.devices.lock import DeviceLock
+from droidmace.errors import DroidmaceError
+from droidmace.files import write_atomically
+from droidmace.formats.netdef import DeviceType, parse_model, serialize_model
+from droidmace.graphs.runtime import on_runtime
+from droidmace.macerun.invocation import Invocation
+from droidmace.macerun.session import MaceRunSession
+from droidmace.results.validation import OutputSimilarity, ValidationResult, ValidationTimings
+from droidmace.validation.classification import ClassTally
+from droidmace.validation.similarity import SimilarityTally
+from droidmace.validation.store import OutputStore
+from droidmace.workflows.batch import BatchRunner
+from droidmace.workflows.measure import base_invocation, batch_invocation, make_folders
+from droidmace.workflows.phase import NoteCallback, Phase
+from droidmace.workflows.references import CPU, OwnOutputs
+from droidmace.workflows.staging import push_files
+from droidmace.workflows.tuned_bundle import binary_record
+from droidmace.workflows.validate_feed import Feed
+from droidmace.workflows.validate_plan import Plan
+from droidmace.workflows.validate_request import ValidateRequest
+from droidmace.workflows.validate_run import run_samples
+from droidmace.workflows.workplace import Workplace, find_workplace
+
+_STORAGE = "validate"
+"""The folder on the phone for the compiled program: from the second process on it is there."""
+
+
+def validate(request: ValidateRequest, on_note: NoteCallback) -> ValidationResult:
+    """Run all samples on one phone, and say what their outputs are worth.
+
+    Raises ``DroidmaceError`` s whose message says in which phase it happened. What came back until
+    then is kept, and the same call goes on from there.
+    """
+    return _Story(request, on_note).tell()
+
+
+@dataclass(frozen=True, slots=True)
+class _Setup:
+    """What runs where, all of it checked."""
+
+    plan: Plan
+    place: Workplace
+    base: Invocation
+    name: str
+    """Of what is written on the host: no two phones share it."""
+
+
+class _Story:
+    """The state of one run; the methods are its phases, in order."""
+
+    def __init__(self, request: ValidateRequest, on_note: NoteCallback) -> None:
+        self._request = request
+        self._on_note = on_note
+        self._warnings: list[str] = []
+
+    def _phase(self, name: str) -> Phase:
+        return Phase(self._request.phone.serial, name, self._on_note)
+
+    def tell(self) -> ValidationResult:
+        with contextlib.ExitStack() as stack:
+            with self._phase("probe") as phase:
+                plan = stack.enter_context(Plan(self._request))
+                self._warnings += plan.warnings
+                needed_bytes = plan.model_files.size_bytes + plan.input_bytes
+                place = find_workplace(self._request.phone, needed_bytes=needed_bytes)
+                setup = self._setup(plan, place)
+                phase.summary = f"{place.summary}; {plan.count:,} samples"
+            with self._phase("lock") as phase:
+                lock = stack.enter_context(DeviceLock(place.device))
+                phase.summary = "the phone is ours"
+                if lock.note:
+                    self._warnings.append(lock.note)
+            with self._phase("push") as phase:
+                self._push(setup, phase)
+            identity = self._identity(setup)
+            work = self._work_folder(setup, identity)
+            if self._request.fresh:
+                shutil.rmtree(work, ignore_errors=True)
+            with _kept_told(work):
+                result = self._run(setup, identity, work)
+            lock.check()
+        write_atomically(
+            self._request.out_dir / f"{setup.name}.validation.json",
+            (json.dumps(result.as_document(), indent=2) + "\n").encode(),
+        )
+        # Only now: what was computed is not computed again if something fails until here.
+        shutil.rmtree(work)
+        return result
+
+    def _setup(self, plan: Plan, place: Workplace) -> _Setup:
+        report, model = place.report, self._request.model
+        base = replace(
+            base_invocation(place.layout, model), storage_dir=place.layout.storage(_STORAGE)
+        )
+        # Only to see now whether the model's tensors can be told apart in batch mode.
+        batch_invocation(base, place.layout.dataset("any"), place.layout)
+        parts = (model.name, report.device_name, report.soc, report.serial)
+        return _Setup(plan, place, base, ".".join(name_part(part) for part in parts))
+
+    def _push(self, setup: _Setup, phase: Phase) -> None:
+        plan, place = setup.plan, setup.place
+        others: dict[str, Path | bytes] = dict(plan.first_inputs(setup.base))
+        if plan.against == CPU:
+            model = parse_model(plan.model_files.graph.read_bytes())
+            others[_cpu_graph(place)] = serialize_model(on_runtime(model, DeviceType.CPU))
+        pushed = push_files(
+            place.device, place.layout, place.binary, plan.model_files, others, phase.progress
+        )
+        make_folders(place.device, place.layout.storage(_STORAGE))
+        phase.summary = (
+            f"{pushed.bytes:,} bytes (model: {pushed.model_bytes:,}), "
+            f"{pushed.kept_files} files were there already"
+        )
+
+    def _identity(self, setup: _Setup) -> dict[str, str]:
+        """What the outputs depend on."""
+        place = setup.place
+        binary = binary_record(place.device, place.binary, place.layout.binary)
+        return {**setup.plan.identity, "binary": binary.sha256, "serial": place.report.serial}
+
+    def _work_folder(self, setup: _Setup, identity: Mapping[str, str]) -> Path:
+        """Where outputs are kept until all are there; another model or data set has another."""
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+        return self._request.out_dir / f"{setup.name}.{digest}.validation.work"
+
+    def _run(self, setup: _Setup, identity: dict[str, str], work: Path) -> ValidationResult:
+        request, plan = self._request, setup.plan
+        with contextlib.ExitStack() as stack:
+            reference = plan.reference
+            if plan.against == CPU:
+                reference = self._on_cpu(setup, identity, work, stack)
+            classes = ClassTally(plan.source.classes or None) if plan.has_classes else None
+            similarity: dict[str, SimilarityTally] = {}
+            tolerance = request.settings.tolerance
+            if reference is not None:
+                similarity = {
+                    tensor.name: SimilarityTally(tensor.name, tolerance=(tolerance, tolerance))
+                    for tensor in request.model.outputs
+                }
+            with self._phase("run") as phase:
+                store = stack.enter_context(OutputStore(work / "outputs", identity))
+                feed = stack.enter_context(Feed(plan.read, reference, classes, similarity))
+                timings = self._samples(setup, setup.base, store, feed, phase)
+            warnings = list(self._warnings)
+            if plan.plugin is not None:
+                with self._phase("plugin") as phase:
+                    phase.summary = plan.plugin.judge(store)
+                    warnings.append(f"the plugin's own result: {phase.summary}")
+            result = ValidationResult(
+                device=replace(setup.place.report.info(), abi=setup.place.binary.abi),
+                model=request.model.name,
+                runtime=request.model.runtime,
+                dataset=plan.name,
+                asked=plan.count,
+                took_part=plan.count,
+                failed=0,
+                timings=timings,
+                against=_against_text(plan, reference),
+                classification=classes.result() if classes is not None else None,
+                outputs=tuple(self._named(plan, tally.result()) for tally in similarity.values()),
+                identity=identity,
+                warnings=tuple(warnings),
+            )
+            threshold = request.model.similarity_threshold if reference is not None else None
+            return result.judged(request.settings.gates.wanted, threshold)
+
+    def _on_cpu(
+        self,
+        setup: _Setup,
+        identity: dict[str, str],
+        work: Path,
+        stack: contextlib.ExitStack,
+    ) -> OwnOutputs:
+        """Every sample on the phone's processor first."""
+        own = {**identity, "runtime": CPU}
+        store = stack.enter_context(OutputStore(work / CPU, own))
+        with self._phase(CPU) as phase, Feed(setup.plan.read, None, None, {}) as feed:
+            invocation = replace(setup.base, model_file=_cpu_graph(setup.place))
+            self._samples(setup, invocation, store, feed, phase)
+        digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
+        return OwnOutputs(store, "the phone's processor", digest)
+
+    def _samples(
+        self,
+        setup: _Setup,
+        invocation: Invocation,
+        store: OutputStore,
+        feed: Feed,
+        phase: Phase,
+    ) -> ValidationTimings:
+        request, place, plan = self._request, setup.place, setup.plan
+        runner = BatchRunner(
+            place.device,
+            MaceRunSession(place.device, place.layout.root),
+            place.layout.root,
+            invocation,
+            storage_share=request.settings.storage_share,
+            timeout_s=request.settings.timeout_s,
+        )
+        timings = run_samples(
+            runner,
+            store,
+            feed,
+            plan,
+            phase.progress,
+            chunk_samples=request.settings.chunk_samples,
+        )
+        rate = timings.images_per_s
+        phase.summary = f"{plan.count:,} samples in {timings.chunks} chunks" + (
+            f", {rate:,.0f} a second" if rate is not None else ""
+        )
+        if timings.resumed:
+            phase.summary += f"; {timings.resumed:,} were there already"
+        return timings
+
+    def _named(self, plan: Plan, output: OutputSimilarity) -> OutputSimilarity:
+        """With the name of its worst sample."""
+        (worst,) = plan.read(output.worst_sample, output.worst_sample + 1)
+        return replace(output, worst_sample_name=worst.name)
+
+
+def _cpu_graph(place: Workplace) -> str:
+    return f"{place.layout.graph}.cpu"
+
+
+def _against_text(plan: Plan, reference: object) -> str:
+    return str(getattr(reference, "description", "")) if reference is not None else ""
+
+
+@contextlib.contextmanager
+def _kept_told(work: Path) -> Iterator[None]:
+    """Whoever is interrupted hears that nothing is lost."""
+    try:
+        yield
+    except (DroidmaceError, KeyboardInterrupt) as error:
+        if not (work / "outputs" / "outputs.bin").exists():
+            raise
+        kept = f"the outputs until now are kept in {work}; the same command goes on from there"
+        if isinstance(error, DroidmaceError):
+            error.hint = f"{error.hint}; {kept}" if error.hint else kept
+            raise
+        raise KeyboardInterrupt(kept) from None

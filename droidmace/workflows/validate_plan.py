@@ -1,0 +1,166 @@
+"""What of a validation is known, checked and opened before a phone is asked anything."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+
+from droidmace.config import DatasetConfig
+from droidmace.errors import ConfigError, InputError
+from droidmace.files import sha256_of_file
+from droidmace.macerun.invocation import Invocation
+from droidmace.validation.pipeline import prepared
+from droidmace.validation.reference import ReferenceOutputs
+from droidmace.validation.samples import Sample, SampleSource
+from droidmace.validation.sources.idx import IdxSource as AccuracyPlugin  # TODO plugin
+from droidmace.workflows.datasets import open_source, preprocess_of
+from droidmace.workflows.models import find_model_files
+from droidmace.workflows.references import CPU, ONNXRUNTIME, open_reference
+from droidmace.workflows.validate_request import ValidateRequest
+
+_VALUE_BYTES = 4
+"""In files: float32 or int32."""
+
+
+class Plan:
+    """The samples and the reference, open. Use it as a context manager.
+
+    Making it raises what no phone is needed to refuse: ``ConfigError``, ``InputError``,
+    ``FormatError``, ``MissingExtraError``, ``ModelError``.
+    """
+
+    def __init__(self, request: ValidateRequest) -> None:
+        model = request.model
+        self._model = model
+        self._dataset = _dataset(request)
+        self._preprocess = preprocess_of(self._dataset)
+        self._stack = ExitStack()
+        self.model_files = find_model_files(request.phone.deployment, model, needs_gpu=False)
+        self.source: SampleSource = open_source(self._dataset)
+        self.count = self._counted(request.limit)
+        self.against = request.chosen_against
+        chosen = self._stack.enter_context(
+            open_reference(
+                model, self.against, must=request.against is not None, use_cache=request.cache
+            )
+        )
+        self.reference: ReferenceOutputs | None = chosen.outputs
+        self.warnings: tuple[str, ...] = (chosen.missing,) if chosen.missing else ()
+        # Read now: what is wrong with every sample shows before the phone is taken.
+        self.first = next(self.read(0, 1))
+        self.has_classes = self.first.label is not None and len(model.outputs) == 1
+        if self.first.label is not None and not self.has_classes:
+            self.warnings += (
+                f"labels are not used: {model.name} has {len(model.outputs)} outputs, and which of "
+                "them tells the classes is not known",
+            )
+        if not self.has_classes and self.reference is None and self.against != CPU:
+            raise InputError(
+                "there are no labels, and nothing to hold the outputs against",
+                where=self.name,
+                hint=f"give labels, or --against {CPU}, {ONNXRUNTIME} or a file of outputs",
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def name(self) -> str:
+        """What the user would call the data set."""
+        dataset = self._dataset
+        path = dataset.images or dataset.arrays or dataset.plugin
+        return str(path) if path is not None else str(dataset.entry_point)
+
+    @property
+    def plugin(self) -> AccuracyPlugin | None:
+        """MACE's AccuracyValidator, if that is where the samples come from."""
+        return self.source if False else None
+
+    @property
+    def input_bytes(self) -> int:
+        """One sample's inputs."""
+        return sum(tensor.element_count * _VALUE_BYTES for tensor in self._model.inputs)
+
+    @property
+    def output_bytes(self) -> int:
+        """One sample's outputs."""
+        return sum(tensor.element_count * _VALUE_BYTES for tensor in self._model.outputs)
+
+    def read(self, begin: int, end: int) -> Iterator[Sample]:
+        """Prepared samples ``begin`` to ``end``, in order."""
+        return prepared(
+            self.source, self._preprocess, self._model.inputs, begin, end, workers=_workers()
+        )
+
+    def first_inputs(self, invocation: Invocation) -> dict[str, bytes]:
+        """What a single run reads: the first sample, by path on the phone."""
+        return {
+            path: self.first.inputs[tensor.name].tobytes()
+            for path, tensor in invocation.input_paths().items()
+        }
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What the phone's outputs depend on, as far as it is known here."""
+        files = self.model_files
+        return {
+            "graph": sha256_of_file(files.graph),
+            "weights": sha256_of_file(files.data),
+            "samples": self.source.identity,
+            "preprocessing": hashlib.sha256(repr(self._preprocess).encode()).hexdigest(),
+        }
+
+    def _counted(self, limit: int | None) -> int:
+        there = self.source.count
+        if there == 0:
+            raise InputError(
+                "there is no sample", where=self.name, hint="give a data set with some"
+            )
+        wanted = limit if limit is not None else self._dataset.limit
+        if limit is not None and limit > there:
+            raise InputError(
+                f"{limit} samples are asked for, there are {there}",
+                where=self.name,
+                hint="lower --limit, or leave it out",
+            )
+        return there if wanted is None else min(wanted, there)
+
+
+def _dataset(request: ValidateRequest) -> DatasetConfig:
+    """The data set that is meant; one of the command line is prepared as the file's is."""
+    deployment, given = request.phone.deployment, request.dataset
+    if given is None:
+        if deployment.dataset is not None:
+            return deployment.dataset
+        if request.model.accuracy_validation_script is not None:
+            return DatasetConfig(plugin=request.model.accuracy_validation_script)
+        raise ConfigError(
+            "droidmace.dataset: it names no samples",
+            where=str(deployment.path),
+            hint="name a data set there, or give --dataset PATH",
+        )
+    if deployment.dataset is None:
+        return given
+    return replace(
+        given,
+        preprocess=deployment.dataset.preprocess,
+        classes=given.classes or deployment.dataset.classes,
+        label_offset=deployment.dataset.label_offset,
+    )
+
+
+def _workers() -> int:
+    return min(8, os.cpu_count() or 1)

@@ -1,0 +1,45 @@
+"""What a validation is asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from droidmace.config import DatasetConfig, ModelConfig
+from droidmace.config.validate import ValidateConfig
+from droidmace.workflows.workplace import PhoneRequest
+
+
+@dataclass(frozen=True, slots=True)
+class ValidateRequest:
+    """Which samples go through which model on which phone, and what they are held against.
+
+    ``dataset``: instead of the one in the deployment file.
+
+    ``against``: a word of :mod:`~droidmace.workflows.references` or the path of stored outputs;
+    None for what the deployment file says.
+    """
+
+    phone: PhoneRequest
+    dataset: DatasetConfig | None
+    settings: ValidateConfig
+    out_dir: Path
+    against: str | None = None
+    limit: int | None = None
+    allow_plugin: bool = False
+    bundle: Path | None = None
+    """A bundle whose compiled program and tuned parameters the phone runs with."""
+    fresh: bool = False
+    """Whether what an earlier call left is forgotten instead of gone on with."""
+    cache: bool = True
+    """Whether reference outputs are kept from one call to the next."""
+
+    @property
+    def model(self) -> ModelConfig:
+        """The model to validate."""
+        return self.phone.model
+
+    @property
+    def chosen_against(self) -> str:
+        """What the command line says, or else the file."""
+        return str(self.settings.against) if self.against is None else self.against
