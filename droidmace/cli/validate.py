@@ -87,6 +87,12 @@ def validate_command(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for the result and what is kept meanwhile.")
     ] = DEFAULT_OUT,
+    save_outputs: Annotated[
+        Path | None,
+        typer.Option(
+            "--save-outputs", help="Keep the phone's outputs in this .npz file, for --against."
+        ),
+    ] = None,
     mace_run: Annotated[
         Path | None, typer.Option("--mace-run", help="The mace_run program to push.")
     ] = None,
@@ -149,6 +155,7 @@ def validate_command(
             limit=limit,
             allow_plugin=allow_plugin,
             bundle=bundle,
+            save_outputs=save_outputs,
             fresh=fresh,
             cache=cache,
         )

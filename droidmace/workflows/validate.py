@@ -25,6 +25,7 @@ from droidmace.macerun.invocation import Invocation
 from droidmace.macerun.session import MaceRunSession
 from droidmace.results.validation import OutputSimilarity, ValidationResult, ValidationTimings
 from droidmace.validation.classification import ClassTally
+from droidmace.validation.saved_outputs import save_outputs
 from droidmace.validation.similarity import SimilarityTally
 from droidmace.validation.store import OutputStore
 from droidmace.workflows.batch import BatchRunner
@@ -159,6 +160,10 @@ class _Story:
                 store = stack.enter_context(OutputStore(work / "outputs", identity))
                 feed = stack.enter_context(Feed(plan.read, reference, classes, similarity))
                 timings = self._samples(setup, setup.base, store, feed, phase)
+            if request.save_outputs is not None:
+                with self._phase("save") as phase:
+                    save_outputs(store, plan.count, request.save_outputs)
+                    phase.summary = str(request.save_outputs)
             warnings = list(self._warnings)
             if plan.plugin is not None:
                 with self._phase("plugin") as phase:

@@ -29,6 +29,8 @@ class ValidateRequest:
     allow_plugin: bool = False
     bundle: Path | None = None
     """A bundle whose compiled program and tuned parameters the phone runs with."""
+    save_outputs: Path | None = None
+    """Where the phone's outputs are kept, for :attr:`against` of another call."""
     fresh: bool = False
     """Whether what an earlier call left is forgotten instead of gone on with."""
     cache: bool = True
