@@ -223,9 +223,8 @@ class OutputSimilarity:
     largest reference value. ``worst_sample`` (its number, and its name if known) has the smallest
     cosine. ``not_finite`` counts the phone's values that are NaN or infinite, and
     ``reference_not_finite`` the reference's; ``not_finite_samples`` hold one of either.
-    ``outside`` counts values whose error is above both parts of ``tolerance`` (absolute; relative to
-    the reference value), in
-    ``outside_samples`` samples.
+    ``outside`` counts values whose error is above both parts of ``tolerance`` (absolute, and
+    relative to the reference value), in ``outside_samples`` samples.
     """
 
     name: str
