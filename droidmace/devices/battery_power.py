@@ -13,9 +13,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from droidmace.devices.samples import ThermalSample
+from droidmace.results.bench import CurrentUnit
 
 MIN_READINGS = 5
 """Samples of each side; fewer say too little."""
@@ -26,15 +26,6 @@ MIN_CHANGES = 2
 # milliamperes, those above the second microamperes, and in between nobody can tell.
 _MOST_MA = 8_000.0
 _LEAST_UA = 20_000.0
-
-
-class CurrentUnit(StrEnum):
-    """What a phone's ``current_now`` counts."""
-
-    AUTO = "auto"
-    """By its size."""
-    MICROAMPERE = "ua"
-    MILLIAMPERE = "ma"
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,6 +145,15 @@ class OpProfile:
     avg_ms: float | None = None
 
 
+class CurrentUnit(StrEnum):
+    """What a phone's ``current_now`` counts."""
+
+    AUTO = "auto"
+    """By its size."""
+    MICROAMPERE = "ua"
+    MILLIAMPERE = "ma"
+
+
 @dataclass(frozen=True, slots=True)
 class Energy:
     """What an inference draws from the battery. ``why_not`` says why there are no figures.

@@ -1,0 +1,274 @@
+"""``droidmace bench``: how fast a model is on a phone, and whether that has changed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from droidmace.cli.phones import model_name, one_phone
+from droidmace.config import load_deployment
+from droidmace.errors import EXIT_FAILED, InputError
+from droidmace.files import write_atomically
+from droidmace.report.bench_view import bench_view, comparison_view
+from droidmace.report.phases import PhaseReporter
+from droidmace.results.bench import BenchComparison, BenchResult, CurrentUnit
+from droidmace.workflows.bench import bench
+from droidmace.workflows.bench_compare import (
+    TOLERANCE,
+    BenchRecord,
+    Difference,
+    compare,
+    read_bench,
+)
+from droidmace.workflows.bench_request import BenchRequest, BenchSettings, check_request
+from droidmace.workflows.workplace import PhoneRequest
+
+_DEFAULTS = BenchSettings()
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("bench", no_args_is_help=True)(bench_command)
+
+
+def bench_command(
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="Deployment file (YAML).", show_default=False),
+    ] = None,
+    serial: Annotated[
+        str | None,
+        typer.Option("--serial", "-s", help="The phone to run on; see 'droidmace devices'."),
+    ] = None,
+    emulate: Annotated[
+        bool, typer.Option("--emulate", help="Start an emulated phone for this call.")
+    ] = False,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            "--profile", help="With --emulate: its profile, a name or a file. [default: adreno]"
+        ),
+    ] = None,
+    driver: Annotated[
+        str | None,
+        typer.Option("--driver", help="With --emulate: the OpenCL driver that backs it."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="The model, if the deployment file holds several."),
+    ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option(
+            "--bundle", help="Run with what this bundle ships: compiled program and parameters."
+        ),
+    ] = None,
+    mace_run: Annotated[
+        Path | None, typer.Option("--mace-run", help="The mace_run program to push.")
+    ] = None,
+    mace_root: Annotated[
+        Path | None,
+        typer.Option("--mace-root", help="A MACE source or build folder to take mace_run from."),
+    ] = None,
+    processes: Annotated[
+        int, typer.Option("--processes", min=1, max=1000, help="Fresh processes: the samples.")
+    ] = _DEFAULTS.processes,
+    rounds: Annotated[
+        int | None,
+        typer.Option(
+            "--rounds",
+            min=1,
+            max=10_000_000,
+            help="Inferences that a sample averages. [default: the other session's with "
+            "--compare, else the deployment file's]",
+            show_default=False,
+        ),
+    ] = None,
+    cold_runs: Annotated[
+        int,
+        typer.Option("--cold-runs", min=0, max=1000, help="Starts without any compiled program."),
+    ] = _DEFAULTS.cold_runs,
+    singles: Annotated[
+        int,
+        typer.Option(
+            "--singles",
+            min=0,
+            max=1000,
+            help="Single inferences to time, each in an engine of its own.",
+        ),
+    ] = _DEFAULTS.singles,
+    ops: Annotated[bool, typer.Option("--ops/--no-ops", help="Time of each op, and MACs.")] = True,
+    memory: Annotated[
+        bool, typer.Option("--memory/--no-memory", help="Peak memory of a process.")
+    ] = True,
+    energy: Annotated[
+        bool,
+        typer.Option(
+            "--energy",
+            help="Energy of an inference, from the battery: takes 40 s, and a phone that is not "
+            "charged meanwhile (adb over Wi-Fi).",
+        ),
+    ] = False,
+    current_unit: Annotated[
+        CurrentUnit,
+        typer.Option("--current-unit", help="What the phone's current_now counts."),
+    ] = CurrentUnit.AUTO,
+    pin: Annotated[
+        bool,
+        typer.Option(
+            "--pin/--no-pin", help="Hold clocks steady while measuring, where the phone permits it."
+        ),
+    ] = True,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write the result into this file (JSON).")
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option("--compare", metavar="FILE", help="An earlier result to compare with."),
+    ] = None,
+    result: Annotated[
+        Path | None,
+        typer.Option(
+            "--result", metavar="FILE", help="With --compare: no phone, take this result instead."
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            "--tolerance",
+            min=0.0,
+            max=50.0,
+            metavar="PERCENT",
+            help="Smaller changes do not count.",
+        ),
+    ] = 100 * TOLERANCE,
+    allow_different: Annotated[
+        list[Difference] | None,
+        typer.Option("--allow-different", help="What may differ from the other session."),
+    ] = None,
+    gate: Annotated[
+        bool, typer.Option("--gate", help="With --compare: exit with 1 if a figure got slower.")
+    ] = False,
+    adb_port: Annotated[
+        int | None,
+        typer.Option("--adb-port", min=1, max=65535, help="Port of the adb server."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result as JSON; progress goes to stderr.")
+    ] = False,
+) -> None:
+    """Measure a model on a phone: start-up, latency, ops, memory, energy.
+
+    Every figure comes from fresh mace_run processes. With --compare it says of each figure whether
+    it is faster, slower, or no difference is shown.
+
+    Exit code 0: done. 1: with --gate, a figure got slower. 2: an error.
+    """
+    if against is None:
+        for option, is_given in (("--gate", gate), ("--allow-different", bool(allow_different)),
+                                 ("--result", result is not None)):  # fmt: skip
+            if is_given:
+                raise InputError(
+                    f"{option} needs something to compare with", hint="add --compare FILE"
+                )
+    other = read_bench(against) if against is not None else None
+    meant = tuple(allow_different or ())
+    if other is not None and result is not None:
+        comparison = compare(other, read_bench(result), tolerance=tolerance / 100, meant=meant)
+        _show_comparison(comparison, as_json=as_json)
+        _judge(comparison, gate=gate)
+        return
+    if config is None:
+        raise InputError("say what to measure", hint="add -c FILE, a deployment file (YAML)")
+    deployment = load_deployment(config)
+    if rounds is None:
+        rounds = _rounds_of(other) or deployment.tune.rounds
+    settings = BenchSettings(
+        rounds=rounds,
+        processes=processes,
+        cold_runs=cold_runs,
+        singles=singles,
+        profile=ops,
+        memory=memory,
+        energy=energy,
+        current_unit=current_unit,
+        pin_governors=pin,
+        timeout_s=deployment.tune.timeout_s,
+    )
+    name = model_name(deployment, model)
+
+    def request(one: str, port: int | None) -> BenchRequest:
+        return BenchRequest(
+            phone=PhoneRequest(
+                serial=one,
+                deployment=deployment,
+                model_name=name,
+                adb_port=port,
+                mace_run=mace_run,
+                mace_root=mace_root,
+            ),
+            settings=settings,
+            bundle=bundle,
+            against=other,
+            tolerance=tolerance / 100,
+            meant=meant,
+        )
+
+    # Once, before any phone is started or asked.
+    check_request(request(serial or "", adb_port))
+    if out is not None and not out.parent.is_dir():
+        raise InputError("no such folder", where=str(out.parent), hint="make it, or check --out")
+    console = Console(stderr=as_json)
+    with contextlib.ExitStack() as stack:
+        one, port = stack.enter_context(
+            one_phone(serial, emulate=emulate, profile=profile, driver=driver, adb_port=adb_port)
+        )
+        reporter = stack.enter_context(PhaseReporter(console))
+        found = bench(request(one, port), reporter)
+    if out is not None:
+        _write(found, out)
+    if as_json:
+        typer.echo(json.dumps(found.as_document(), indent=2))
+    else:
+        Console().print(bench_view(found))
+    if found.comparison is not None:
+        _judge(found.comparison, gate=gate)
+
+
+def _rounds_of(other: BenchRecord | None) -> int | None:
+    """How many inferences the other session's samples average."""
+    text = other.identity.get("rounds", "") if other is not None else ""
+    return int(text) if text.isdigit() and 0 < int(text) <= 10_000_000 else None
+
+
+def _write(result: BenchResult, path: Path) -> None:
+    try:
+        write_atomically(path, (json.dumps(result.as_document(), indent=2) + "\n").encode())
+    except OSError as error:
+        raise InputError(
+            f"cannot be written: {error.strerror or error}", where=str(path), hint="check --out"
+        ) from error
+
+
+def _show_comparison(comparison: BenchComparison, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(comparison.as_document(), indent=2))
+    else:
+        Console().print(comparison_view(comparison))
+
+
+def _judge(comparison: BenchComparison, *, gate: bool) -> None:
+    if not gate or not comparison.slower:
+        return
+    Console(stderr=True).print(
+        f"gate: slower than {comparison.against}: {', '.join(comparison.slower)}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    raise typer.Exit(EXIT_FAILED)

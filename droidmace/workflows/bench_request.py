@@ -1,0 +1,111 @@
+"""What a bench session is asked to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from droidmace.bundle.reader import Bundle, read_bundle
+from droidmace.config import ModelConfig
+from droidmace.errors import InputError
+from droidmace.files import sha256_of_file
+from droidmace.results.bench import CurrentUnit
+from droidmace.workflows.bench_compare import TOLERANCE, BenchRecord, Difference
+from droidmace.workflows.models import ModelFiles, find_model_files
+from droidmace.workflows.samples import Inputs, load_samples
+from droidmace.workflows.workplace import PhoneRequest
+
+
+@dataclass(frozen=True, slots=True)
+class BenchSettings:
+    """How much to measure.
+
+    ``singles``: inferences that are timed one by one, each in an engine of its own; ``profile``,
+    ``memory`` and ``energy`` each take a process of their own, so that none disturbs another.
+    """
+
+    rounds: int = 50
+    """Inferences that one sample averages."""
+    processes: int = 10
+    """Fresh processes: samples of the latency."""
+    cold_runs: int = 3
+    """Fresh processes that start without any compiled program."""
+    singles: int = 0
+    profile: bool = True
+    memory: bool = True
+    energy: bool = False
+    current_unit: CurrentUnit = CurrentUnit.AUTO
+    idle_s: int = 15
+    """How long the idle phone is watched."""
+    load_s: int = 20
+    """How long the phone under load is watched, about."""
+    pin_governors: bool = True
+    """Whether clocks are held steady where the phone permits it."""
+    timeout_s: float = 900.0
+    """Deadline of one process."""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchRequest:
+    """Which model on which phone, with which program, and how much to measure."""
+
+    phone: PhoneRequest
+    settings: BenchSettings
+    bundle: Path | None = None
+    """A bundle whose compiled program and tuned parameters the phone runs with."""
+    against: BenchRecord | None = None
+    """An earlier session to compare with."""
+    tolerance: float = TOLERANCE
+    meant: tuple[Difference, ...] = ()
+    """What shall differ from that one."""
+
+    @property
+    def model(self) -> ModelConfig:
+        """The model to measure."""
+        return self.phone.model
+
+
+@dataclass(frozen=True, slots=True)
+class BenchFiles:
+    """What travels to the phone, checked: model, input, and what a bundle ships."""
+
+    model: ModelFiles
+    inputs: Inputs
+    bundle: Bundle | None = None
+    program: Path | None = None
+    parameters: Path | None = None
+
+
+def check_request(request: BenchRequest) -> BenchFiles:
+    """Refuse what no phone is needed to refuse; return what will travel.
+
+    Raises ``ConfigError``, ``FormatError`` (a damaged bundle or model) and ``InputError`` (a bundle
+    of another model, or one with nothing worth shipping).
+    """
+    model_files = find_model_files(request.phone.deployment, request.model, needs_gpu=False)
+    inputs = load_samples(request.phone.deployment, request.model, 1).inputs[0]
+    if request.bundle is None:
+        return BenchFiles(model_files, inputs)
+    bundle = read_bundle(request.bundle)
+    manifest = bundle.manifest
+    for record, path in ((manifest.model_graph, model_files.graph),
+                         (manifest.model_data, model_files.data)):  # fmt: skip
+        if record.sha256 != sha256_of_file(path):
+            raise InputError(
+                f"was made from another {path.name} than the deployment file's",
+                where=str(request.bundle),
+                hint="give the model that was tuned, or tune this one",
+            )
+    shipped = manifest.worth_shipping
+    if not shipped:
+        raise InputError(
+            f"holds nothing worth shipping: its verdict is {manifest.verdict.value}",
+            where=str(request.bundle),
+            hint="leave --bundle out: an app would run without it",
+        )
+    folder = bundle.paths.folder
+    program, parameters = (
+        folder / record.name if record is not None and record in shipped else None
+        for record in (manifest.compiled_program, manifest.tuned_parameters)
+    )
+    return BenchFiles(model_files, inputs, bundle, program, parameters)

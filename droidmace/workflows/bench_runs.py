@@ -1,0 +1,203 @@
+"""The processes of a bench session: cold and warm starts, latency, profile, memory, single times.
+
+Every figure comes from fresh ``mace_run`` processes, and no two kinds of figure from one process.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from droidmace.devices.base import Device
+from droidmace.errors import MaceRunOutputError
+from droidmace.macerun.events import OutputLine, ResultTable, Stage, StageReached, WarningKind
+from droidmace.macerun.invocation import Invocation
+from droidmace.macerun.memory import MemoryReader, memory_shell
+from droidmace.macerun.op_summary import OpSummaryReader
+from droidmace.macerun.output import classify_warning
+from droidmace.macerun.session import LineCallback, MaceRunSession
+from droidmace.results import MaceRunResult, RunTimes
+from droidmace.results.bench import OpProfile
+from droidmace.workflows.bench_request import BenchFiles, BenchSettings
+from droidmace.workflows.measure import PROVE_SOURCES_VLOG, Layout, make_folders
+
+_PARAMETERS_UNUSED = {WarningKind.PARAMETERS_MISSING, WarningKind.PARAMETERS_DAMAGED}
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """How a second start of this kind goes: told by a process at VLOG 3, which is not timed."""
+
+    result: MaceRunResult
+    warning: str = ""
+
+
+class BenchRuns:
+    """Runs the processes of one model on one phone; all that they need is there already."""
+
+    def __init__(
+        self, device: Device, layout: Layout, base: Invocation, settings: BenchSettings
+    ) -> None:
+        self._device = device
+        self._layout = layout
+        self._base = base
+        self._settings = settings
+        self._session = MaceRunSession(device, layout.root)
+        self._parameters = ""
+
+    def prepare(self, files: BenchFiles) -> Prepared:
+        """Give the phone what the bundle ships, or let it store what it compiles.
+
+        Raises ``MaceRunOutputError`` where it does not run with the bundle's parameters.
+        """
+        self._emptied("bench")
+        if files.parameters is not None:
+            path = posixpath.join(self._emptied("bench_parameters"), "tuned_parameters")
+            self._device.push(files.parameters, path)
+            self._parameters = path
+        shipped = files.program is not None
+        if files.program is not None:
+            self._device.push(files.program, self._layout.compiled_program("bench"))
+        proof = replace(self._warm(rounds=1), vlog_level=PROVE_SOURCES_VLOG)
+        first = self._run(proof)
+        sources = first.programs
+        warning = ""
+        if shipped and sources.source:
+            total = len(sources.source) + len(sources.cache)
+            warning = (
+                f"{len(sources.source)} of {total} programs were built from source at the first "
+                "start: the phone does not take all of the bundle's compiled program; what is "
+                "measured is a start after that one"
+            )
+        if self._parameters and not first.applied:
+            raise MaceRunOutputError(
+                "no kernel runs with the bundle's tuned parameters",
+                where=self._device.serial,
+                hint="does the model run on the GPU? 'droidmace inspect' on the bundle tells what "
+                "it was made for",
+            )
+        # What was built has been stored by now: this one shows whether it is used.
+        second = self._run(proof) if sources.source else first
+        if not shipped and sources.source and not second.programs.cache:
+            warning = "the phone does not use what it stored: every start is a cold one"
+        return Prepared(second, warning)
+
+    def cold(self) -> RunTimes:
+        """A start of a phone that has nothing stored: no compiled program, no parameters."""
+        storage = self._emptied("bench_cold")
+        return self._times(replace(self._base, storage_dir=storage, rounds=1))
+
+    def latency(self) -> RunTimes:
+        """One sample."""
+        times = self._times(self._warm(rounds=self._settings.rounds))
+        _average(times, self._device)
+        return times
+
+    def singles_ms(self) -> tuple[float, ...]:
+        """Times of single inferences, from one process that makes an engine for each of them."""
+        found: list[float] = []
+
+        def on_line(line: OutputLine) -> None:
+            if isinstance(line.event, ResultTable):
+                found.append(_average(line.event.times, self._device))
+
+        count = self._settings.singles
+        self._run(replace(self._warm(rounds=1), restart_rounds=count), on_line)
+        if len(found) != count:
+            raise MaceRunOutputError(
+                f"mace_run printed {len(found)} result tables, {count} were asked for",
+                where=self._device.serial,
+            )
+        return tuple(found)
+
+    def profile(self) -> OpProfile:
+        """What each op takes, from a process that does nothing else."""
+        reader = OpSummaryReader()
+
+        def on_line(line: OutputLine) -> None:
+            if line.log is not None and line.log.level == "I":
+                reader.line(line.log.text)
+
+        result = self._run(
+            replace(self._warm(rounds=self._settings.rounds), benchmark=True), on_line
+        )
+        return OpProfile(
+            ops=result.ops,
+            by_type=reader.by_type,
+            macs=reader.macs,
+            rounds=reader.rounds,
+            first_ms=reader.total_ms("first"),
+            min_ms=reader.total_ms("min"),
+            max_ms=reader.total_ms("max"),
+            avg_ms=reader.total_ms("avg"),
+        )
+
+    def peak_kib(self) -> int | None:
+        """The largest resident set of a process that is looked at; None if nothing was seen."""
+        reader = MemoryReader()
+        watched = MaceRunSession(self._device, self._layout.root, launcher=memory_shell)
+        watched.run(
+            self._warm(rounds=self._settings.rounds),
+            timeout_s=self._settings.timeout_s,
+            on_line=reader,
+        )
+        return reader.peak_kib
+
+    def load(self, rounds: int, on_stage: Callable[[Stage], object]) -> float:
+        """Keep the phone busy for so many rounds; returns their average latency (ms).
+
+        ``on_stage`` hears of the process's stages as they are reached.
+        """
+
+        def on_line(line: OutputLine) -> None:
+            if isinstance(line.event, StageReached):
+                on_stage(line.event.stage)
+
+        # Through a terminal its lines come as they are printed.
+        result = self._run(self._warm(rounds=rounds), on_line, pty=True)
+        return _average(_needed(result, self._device), self._device)
+
+    def _warm(self, *, rounds: int) -> Invocation:
+        return replace(
+            self._base,
+            storage_dir=self._layout.storage("bench"),
+            opencl_parameter_file=self._parameters,
+            rounds=rounds,
+        )
+
+    def _times(self, invocation: Invocation) -> RunTimes:
+        return _needed(self._run(invocation), self._device)
+
+    def _run(
+        self, invocation: Invocation, on_line: LineCallback | None = None, *, pty: bool = False
+    ) -> MaceRunResult:
+        result = self._session.run(
+            invocation, timeout_s=self._settings.timeout_s, on_line=on_line, pty=pty
+        )
+        for text in result.warnings:
+            if invocation.opencl_parameter_file and classify_warning(text) in _PARAMETERS_UNUSED:
+                raise MaceRunOutputError(
+                    f"mace_run went on without the tuned parameters: {text}",
+                    where=self._device.serial,
+                    hint="something else writes to the phone's run folder: stop it, run again",
+                )
+        return result
+
+    def _emptied(self, name: str) -> str:
+        storage = self._layout.storage(name)
+        self._device.remove(storage)
+        make_folders(self._device, storage)
+        return storage
+
+
+def _needed(result: MaceRunResult, device: Device) -> RunTimes:
+    if result.times is None:
+        raise MaceRunOutputError("mace_run printed no result table", where=device.serial)
+    return result.times
+
+
+def _average(times: RunTimes, device: Device) -> float:
+    if times.run_avg_ms is None or times.run_avg_ms <= 0:
+        raise MaceRunOutputError("mace_run printed no average latency", where=device.serial)
+    return times.run_avg_ms
