@@ -132,6 +132,12 @@ def label_of(word: str, classes: ClassNames, index: dict[str, int], where: str) 
         return named
     if _WHOLE.fullmatch(word):
         return classes.number(int(word), where)
+    if word in classes.names:
+        raise InputError(
+            f"class {word[:80]!r} stands for several",
+            where=where,
+            hint="call classes by what is theirs alone, such as synsets",
+        )
     known = f"the {len(classes.names)} classes" if classes.names else "no classes file"
     raise InputError(
         f"unknown class {word[:80]!r}",

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from droidmace.config import DatasetConfig
+from droidmace.config import DatasetConfig, Deployment, ModelConfig
 from droidmace.errors import InputError
 from droidmace.validation.labels import ClassNames, read_labels
 from droidmace.validation.preprocess import Crop, Preprocess, Resize
 from droidmace.validation.samples import InputTensor, SampleSource
+from droidmace.validation.sources.entry_point import EntryPointSource
 from droidmace.validation.sources.idx import IdxSource
+from droidmace.validation.sources.image_folder import open_image_folder
+from droidmace.validation.sources.npz import NpzSource
+from droidmace.validation.sources.plugin import AccuracyPlugin
 
 
 def preprocess_of(dataset: DatasetConfig) -> Preprocess:
@@ -43,20 +47,62 @@ def open_source(
 
     Raises ``InputError`` or ``FormatError`` naming the file, the sample or the class.
     """
+    if dataset.plugin is not None:
+        return AccuracyPlugin(dataset.plugin, inputs, outputs, allow=allow_plugin, limit=limit)
+    if dataset.entry_point is not None:
+        return EntryPointSource(dataset.entry_point, dataset.folder, allow=allow_plugin)
+    if dataset.images is not None and dataset.images.is_dir():
+        return open_image_folder(
+            dataset.images,
+            labels=dataset.labels,
+            classes=dataset.classes,
+            synset=dataset.synset,
+            blacklist=dataset.blacklist,
+            label_offset=dataset.label_offset,
+        )
     classes = ClassNames.read(dataset.classes, dataset.label_offset)
-    if dataset.images is not None and not dataset.images.is_dir():
-        labels = read_labels(dataset.labels, classes) if dataset.labels else None
-        return IdxSource(dataset.images, labels, classes.names)
-    raise InputError("this kind of data set cannot be read", hint="give IDX images")
+    labels = read_labels(dataset.labels, classes) if dataset.labels else None
+    if dataset.arrays is not None:
+        return NpzSource(dataset.arrays, inputs, classes, labels)
+    if dataset.images is None:
+        raise InputError("no data set", hint="add droidmace.dataset to the deployment file")
+    if dataset.synset or dataset.blacklist:
+        raise InputError(
+            "synset and blacklist are for folders of images",
+            where=str(dataset.images),
+            hint="remove them from droidmace.dataset",
+        )
+    return IdxSource(dataset.images, labels, classes.names)
 
 
-def dataset_from_option(path: Path, labels: Path | None = None) -> DatasetConfig:
+def dataset_of(deployment: Deployment, model: ModelConfig) -> DatasetConfig | None:
+    """The file's data set; without one, the model's own accuracy plugin; None without both."""
+    if deployment.dataset is None and model.accuracy_validation_script is not None:
+        return DatasetConfig(plugin=model.accuracy_validation_script)
+    return deployment.dataset
+
+
+def dataset_from_option(
+    path: Path, labels: Path | None = None, base: DatasetConfig | None = None
+) -> DatasetConfig:
     """A data set by its path alone: a folder of images, an ``.npz`` file, or IDX images.
+
+    ``base`` is the one of the deployment file: its preprocessing and its classes stay.
 
     Raises ``InputError`` if there is nothing.
     """
     if not path.exists():
         raise InputError("no such file or folder", where=str(path), hint="check the path")
-    if path.suffix.lower() == ".npz":
-        return DatasetConfig(arrays=path, labels=labels)
-    return DatasetConfig(images=path, labels=labels)
+    kept = base or DatasetConfig()
+    arrays = path.suffix.lower() == ".npz" and not path.is_dir()
+    return DatasetConfig(
+        images=None if arrays else path,
+        arrays=path if arrays else None,
+        labels=labels,
+        classes=kept.classes,
+        synset=kept.synset if path.is_dir() else None,
+        blacklist=kept.blacklist if path.is_dir() else None,
+        label_offset=kept.label_offset,
+        preprocess=kept.preprocess,
+        folder=kept.folder,
+    )
