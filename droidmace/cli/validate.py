@@ -159,8 +159,14 @@ def validate_command(
             fresh=fresh,
             cache=cache,
         )
-        with PhaseReporter(console) as reporter:
-            result = validate(request, reporter)
+        try:
+            with PhaseReporter(console) as reporter:
+                result = validate(request, reporter)
+        except KeyboardInterrupt as interrupt:
+            # What was kept of the work, if anything was.
+            for kept in interrupt.args:
+                console.print(f"interrupted: {kept}", markup=False, soft_wrap=True)
+            raise
     _show(result, as_json=as_json)
     if not result.passed:
         raise typer.Exit(EXIT_FAILED)

@@ -54,6 +54,10 @@ def validation_view(result: ValidationResult, *, every_class: bool = False) -> R
     if result.outputs:
         lines.append(_similarity(result.outputs))
         lines += _indented(note for output in result.outputs for note in _notes(output))
+    lines += [
+        Padding(Text.assemble(("plugin: ", "bold"), printable(line)), _INDENT)
+        for line in result.plugin.splitlines()
+    ]
     judged = (*((result.threshold,) if result.threshold else ()), *result.gates)
     lines += [
         Padding(Text.assemble(("warning: ", "yellow"), printable(warning)), _INDENT)

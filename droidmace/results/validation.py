@@ -367,6 +367,8 @@ class ValidationResult:
     failures: tuple[SampleFailure, ...] = ()
     identity: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    plugin: str = ""
+    """What MACE's AccuracyValidator said, if one judged the outputs."""
 
     def __post_init__(self) -> None:
         if self.took_part + self.failed != self.asked or len(self.failures) > self.failed:
@@ -424,6 +426,7 @@ class ValidationResult:
             "outputs": [output.as_document() for output in self.outputs],
             "timings": self.timings.as_document(),
             "identity": dict(self.identity),
+            "plugin": self.plugin or None,
             "warnings": list(self.warnings),
         }
 

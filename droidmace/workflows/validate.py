@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import posixpath
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from droidmace.results.validation import OutputSimilarity, ValidationResult, Val
 from droidmace.validation.classification import ClassTally
 from droidmace.validation.saved_outputs import save_outputs
 from droidmace.validation.similarity import SimilarityTally
+from droidmace.validation.sources.plugin import AccuracyPlugin
 from droidmace.validation.store import OutputStore
 from droidmace.workflows.batch import BatchRunner
 from droidmace.workflows.measure import base_invocation, batch_invocation, make_folders
@@ -42,6 +44,10 @@ from droidmace.workflows.workplace import Workplace, find_workplace
 
 _STORAGE = "validate"
 """The folder on the phone for the compiled program: from the second process on it is there."""
+_SHIPPED = "validate_bundle"
+"""The same for a bundle's."""
+_PLUGIN_PIECE = 256
+"""Samples whose outputs are read back from the store at a time."""
 
 
 def validate(request: ValidateRequest, on_note: NoteCallback) -> ValidationResult:
@@ -108,11 +114,14 @@ class _Story:
 
     def _setup(self, plan: Plan, place: Workplace) -> _Setup:
         report, model = place.report, self._request.model
-        base = replace(
-            base_invocation(place.layout, model), storage_dir=place.layout.storage(_STORAGE)
-        )
+        layout, shipped = place.layout, plan.shipped
+        base = replace(base_invocation(layout, model), storage_dir=layout.storage(_STORAGE))
+        if shipped is not None:
+            base = replace(base, storage_dir=layout.storage(_SHIPPED))
+            if shipped.parameters is not None:
+                base = replace(base, opencl_parameter_file=_parameters_path(place))
         # Only to see now whether the model's tensors can be told apart in batch mode.
-        batch_invocation(base, place.layout.dataset("any"), place.layout)
+        batch_invocation(base, layout.dataset("any"), layout)
         parts = (model.name, report.device_name, report.soc, report.serial)
         return _Setup(plan, place, base, ".".join(name_part(part) for part in parts))
 
@@ -125,11 +134,24 @@ class _Story:
         pushed = push_files(
             place.device, place.layout, place.binary, plan.model_files, others, phase.progress
         )
-        make_folders(place.device, place.layout.storage(_STORAGE))
+        self._give_program(setup)
         phase.summary = (
             f"{pushed.bytes:,} bytes (model: {pushed.model_bytes:,}), "
             f"{pushed.kept_files} files were there already"
         )
+
+    def _give_program(self, setup: _Setup) -> None:
+        """What a bundle ships; else the phone goes on with what it has stored itself."""
+        device, layout, shipped = setup.place.device, setup.place.layout, setup.plan.shipped
+        if shipped is None:
+            make_folders(device, layout.storage(_STORAGE))
+            return
+        device.remove(layout.storage(_SHIPPED))
+        make_folders(device, layout.storage(_SHIPPED))
+        if shipped.program is not None:
+            device.push(shipped.program, layout.compiled_program(_SHIPPED))
+        if shipped.parameters is not None:
+            device.push(shipped.parameters, _parameters_path(setup.place))
 
     def _identity(self, setup: _Setup) -> dict[str, str]:
         """What the outputs depend on."""
@@ -164,11 +186,11 @@ class _Story:
                 with self._phase("save") as phase:
                     save_outputs(store, plan.count, request.save_outputs)
                     phase.summary = str(request.save_outputs)
-            warnings = list(self._warnings)
+            said = ""
             if plan.plugin is not None:
                 with self._phase("plugin") as phase:
-                    phase.summary = plan.plugin.judge(store)
-                    warnings.append(f"the plugin's own result: {phase.summary}")
+                    said = _judged_by(plan.plugin, store, plan.count)
+                    phase.summary = said.splitlines()[-1] if said else "it said nothing"
             result = ValidationResult(
                 device=replace(setup.place.report.info(), abi=setup.place.binary.abi),
                 model=request.model.name,
@@ -182,7 +204,8 @@ class _Story:
                 classification=classes.result() if classes is not None else None,
                 outputs=tuple(self._named(plan, tally.result()) for tally in similarity.values()),
                 identity=identity,
-                warnings=tuple(warnings),
+                warnings=tuple(self._warnings),
+                plugin=said,
             )
             threshold = request.model.similarity_threshold if reference is not None else None
             return result.judged(request.settings.gates.wanted, threshold)
@@ -240,6 +263,18 @@ class _Story:
         """With the name of its worst sample."""
         (worst,) = plan.read(output.worst_sample, output.worst_sample + 1)
         return replace(output, worst_sample_name=worst.name)
+
+
+def _judged_by(plugin: AccuracyPlugin, store: OutputStore, count: int) -> str:
+    """What the plugin says of all outputs, which it gets in order."""
+    for first in range(0, count, _PLUGIN_PIECE):
+        last = min(count, first + _PLUGIN_PIECE)
+        plugin.postprocess(first, last, store.read(first, last - first))
+    return plugin.result()
+
+
+def _parameters_path(place: Workplace) -> str:
+    return posixpath.join(place.layout.storage(_SHIPPED), "tuned_parameters")
 
 
 def _cpu_graph(place: Workplace) -> str:

@@ -17,10 +17,11 @@ from droidmace.macerun.invocation import Invocation
 from droidmace.validation.pipeline import prepared
 from droidmace.validation.reference import ReferenceOutputs
 from droidmace.validation.samples import Sample, SampleSource
-from droidmace.validation.sources.idx import IdxSource as AccuracyPlugin  # TODO plugin
+from droidmace.validation.sources.plugin import AccuracyPlugin
 from droidmace.workflows.datasets import open_source, preprocess_of
 from droidmace.workflows.models import find_model_files
 from droidmace.workflows.references import CPU, ONNXRUNTIME, open_reference
+from droidmace.workflows.shipped_files import shipped_files
 from droidmace.workflows.validate_request import ValidateRequest
 
 _VALUE_BYTES = 4
@@ -41,8 +42,17 @@ class Plan:
         self._preprocess = preprocess_of(self._dataset)
         self._stack = ExitStack()
         self.model_files = find_model_files(request.phone.deployment, model, needs_gpu=False)
-        self.source: SampleSource = open_source(self._dataset)
+        self.source: SampleSource = open_source(
+            self._dataset,
+            model.inputs,
+            outputs=model.outputs,
+            allow_plugin=request.allow_plugin,
+            limit=request.limit or self._dataset.limit,
+        )
         self.count = self._counted(request.limit)
+        self.shipped = (
+            shipped_files(request.bundle, self.model_files) if request.bundle is not None else None
+        )
         self.against = request.chosen_against
         chosen = self._stack.enter_context(
             open_reference(
@@ -59,7 +69,8 @@ class Plan:
                 f"labels are not used: {model.name} has {len(model.outputs)} outputs, and which of "
                 "them tells the classes is not known",
             )
-        if not self.has_classes and self.reference is None and self.against != CPU:
+        judged = self.has_classes or self.plugin is not None
+        if not judged and self.reference is None and self.against != CPU:
             raise InputError(
                 "there are no labels, and nothing to hold the outputs against",
                 where=self.name,
@@ -87,7 +98,7 @@ class Plan:
     @property
     def plugin(self) -> AccuracyPlugin | None:
         """MACE's AccuracyValidator, if that is where the samples come from."""
-        return self.source if False else None
+        return self.source if isinstance(self.source, AccuracyPlugin) else None
 
     @property
     def input_bytes(self) -> int:
@@ -116,7 +127,14 @@ class Plan:
     def identity(self) -> dict[str, str]:
         """What the phone's outputs depend on, as far as it is known here."""
         files = self.model_files
+        shipped = {}
+        if self.shipped is not None:
+            paths = {"program": self.shipped.program, "parameters": self.shipped.parameters}
+            shipped = {
+                name: sha256_of_file(path) for name, path in paths.items() if path is not None
+            }
         return {
+            **shipped,
             "graph": sha256_of_file(files.graph),
             "weights": sha256_of_file(files.data),
             "samples": self.source.identity,
