@@ -104,12 +104,12 @@ class _Story:
             with _kept_told(work):
                 result = self._run(setup, identity, work)
             lock.check()
-        write_atomically(
-            self._request.out_dir / f"{setup.name}.validation.json",
-            (json.dumps(result.as_document(), indent=2) + "\n").encode(),
-        )
-        # Only now: what was computed is not computed again if something fails until here.
-        shutil.rmtree(work)
+        with self._phase("result") as phase:
+            path = self._request.out_dir / f"{setup.name}.validation.json"
+            write_atomically(path, (json.dumps(result.as_document(), indent=2) + "\n").encode())
+            # Only now: what was computed is not computed again if something fails until here.
+            shutil.rmtree(work)
+            phase.summary = str(path)
         return result
 
     def _setup(self, plan: Plan, place: Workplace) -> _Setup:
