@@ -10,7 +10,7 @@ from droidmace.config import ModelConfig
 from droidmace.errors import InputError
 from droidmace.files import sha256_of_file
 from droidmace.results.bench import CurrentUnit
-from droidmace.workflows.bench_compare import TOLERANCE, BenchRecord, Difference
+from droidmace.workflows.bench_compare import TOLERANCE, BenchRecord, Difference, check_comparable
 from droidmace.workflows.models import ModelFiles, find_model_files
 from droidmace.workflows.samples import Inputs, load_samples
 from droidmace.workflows.workplace import PhoneRequest
@@ -80,9 +80,17 @@ def check_request(request: BenchRequest) -> BenchFiles:
     """Refuse what no phone is needed to refuse; return what will travel.
 
     Raises ``ConfigError``, ``FormatError`` (a damaged bundle or model) and ``InputError`` (a bundle
-    of another model, or one with nothing worth shipping).
+    of another model or with nothing worth shipping, an earlier session that measured another).
     """
     model_files = find_model_files(request.phone.deployment, request.model, needs_gpu=False)
+    if request.against is not None:
+        own = {
+            "model_graph": sha256_of_file(model_files.graph),
+            "model_data": sha256_of_file(model_files.data),
+            "rounds": str(request.settings.rounds),
+        }
+        # The phone is not known yet: as if it were the same.
+        check_comparable(request.against, {**request.against.identity, **own}, request.meant)
     inputs = load_samples(request.phone.deployment, request.model, 1).inputs[0]
     if request.bundle is None:
         return BenchFiles(model_files, inputs)
