@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
@@ -26,6 +27,7 @@ from droidmace.engine.tensors import (
     file_name_of,
     from_net,
     input_specs,
+    load_input,
     output_buffer,
     output_specs,
     read_input,
@@ -102,6 +104,14 @@ def main(argv: Sequence[str]) -> int:
 def _status(error: EngineError) -> str:
     """The error as a MACE status: what failed was logged already when resources ran out."""
     return error.message if error.message == OUT_OF_RESOURCES else str(error)
+
+
+class _Batch:
+    """Samples of a batch that the net works on, and what the output buffers hold before them."""
+
+    def __init__(self, values: dict[str, Array]) -> None:
+        self.values = values
+        self.under_way: deque[tuple[str, Callable[[], dict[str, Array]]]] = deque()
 
 
 class MaceRun:
@@ -223,6 +233,13 @@ class MaceRun:
             for spec in self._inputs
         }
 
+    def _load_inputs(self, prefix: str, suffix: str) -> dict[str, Array]:
+        """As :meth:`_read_inputs`, but raises ``OSError``."""
+        return {
+            spec.name: load_input(f"{prefix}{file_name_of(spec.name)}{suffix}", spec, self._log)
+            for spec in self._inputs
+        }
+
     def _write_outputs(
         self, values: Mapping[str, Array], prefix: str, suffix: str, line: int
     ) -> None:
@@ -237,6 +254,22 @@ class MaceRun:
         values = {spec.name: to_net(inputs[spec.name], spec) for spec in self._inputs}
         made = net.run(values, timings)
         return {spec.name: from_net(made[spec.name], spec, self._log) for spec in self._outputs}
+
+    def _begin(self, net: Net, inputs: Mapping[str, Array]) -> Callable[[], dict[str, Array]]:
+        """Begin an inference; the call that comes back gives its outputs as the net makes them.
+
+        Only that call raises ``EngineError``.
+        """
+        values = {spec.name: to_net(inputs[spec.name], spec) for spec in self._inputs}
+        try:
+            return net.begin(values)
+        except EngineError as exc:
+            failed = exc
+
+        def fail() -> dict[str, Array]:
+            raise failed
+
+        return fail
 
     def _run_batch(self, net: Net, values: dict[str, Array]) -> None:
         """Every file of ``--input_dir`` whose name starts with the first input's is a sample.
@@ -254,15 +287,35 @@ class MaceRun:
             )
         prefix = file_name_of(self._inputs[0].name)
         suffixes = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
-        for suffix in suffixes:
-            inputs = self._read_inputs(f"{flags.input_dir}/", suffix)
+        batch = _Batch(values)
+
+        def finish_one() -> None:
+            suffix, finish = batch.under_way.popleft()
             try:
-                values = self._run_once(net, inputs)
+                made = finish()
+                batch.values = {
+                    spec.name: from_net(made[spec.name], spec, log) for spec in self._outputs
+                }
             except EngineError as exc:
                 # The status is dropped: the sample's files get what the buffers held before.
                 log.vlog(0, f"{_HERE}:524", f"engine->Run failed with error: {exc.message}")
             if flags.output_dir:
-                self._write_outputs(values, f"{flags.output_dir}/", suffix, 537)
+                self._write_outputs(batch.values, f"{flags.output_dir}/", suffix, 537)
+
+        for suffix in suffixes:
+            # While the net computes one sample the next is read and the last written. What is
+            # printed and written is as if all were done one after another, as MACE does it.
+            try:
+                inputs = self._load_inputs(f"{flags.input_dir}/", suffix)
+            except OSError:
+                while batch.under_way:
+                    finish_one()
+                inputs = self._read_inputs(f"{flags.input_dir}/", suffix)  # aborts, and says why
+            batch.under_way.append((suffix, self._begin(net, inputs)))
+            if len(batch.under_way) > 1:
+                finish_one()
+        while batch.under_way:
+            finish_one()
         if not suffixes:
             log.fatal(
                 f"{_HERE}:545",

@@ -14,8 +14,8 @@ import os
 import re
 import signal
 import threading
+import time
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from typing import NoReturn
 
 _STDIO_BLOCK_BYTES = 4096
@@ -56,6 +56,8 @@ class Logcat:
         """Open ``path`` for appending, as long as the process lives. Raises ``OSError``."""
         self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
         self._limit_bytes = limit_bytes
+        self._second = -1
+        self._second_text = ""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> Logcat | None:
@@ -68,14 +70,21 @@ class Logcat:
 
     def write(self, level: str, where: str, text: str) -> None:
         """Append a message, with the file's bare name as MACE's Android log has it."""
-        stamp = datetime.now().astimezone().strftime("%m-%d %H:%M:%S.%f")[:-3]
-        head = f"{stamp} {os.getpid():5} {threading.get_native_id():5} {level} MACE: "
+        head = f"{self._stamp()} {os.getpid():5} {threading.get_native_id():5} {level} MACE: "
         message = f"{where.rpartition('/')[2]} {text}"
-        lines = "".join(f"{head}{line}\n" for line in message.splitlines())
+        lines = "".join([f"{head}{line}\n" for line in message.splitlines()])
         with contextlib.suppress(OSError):
             os.write(self._descriptor, lines.encode("utf-8", "surrogateescape"))
             if os.fstat(self._descriptor).st_size > self._limit_bytes:
                 self._forget_half()
+
+    def _stamp(self) -> str:
+        """The local time; its seconds are put into words once each: a batch logs every sample."""
+        now_s, fraction_ns = divmod(time.time_ns(), 1_000_000_000)
+        if now_s != self._second:
+            self._second = now_s
+            self._second_text = time.strftime("%m-%d %H:%M:%S", time.localtime(now_s))
+        return f"{self._second_text}.{fraction_ns // 1_000_000:03}"
 
     def _forget_half(self) -> None:
         half = self._limit_bytes // 2

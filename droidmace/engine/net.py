@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,6 +99,15 @@ class Net(ABC):
         self, inputs: Mapping[str, Array], timings: list[OpTiming] | None = None
     ) -> dict[str, Array]:
         """Run once; append each op's timing to ``timings``. Raises ``EngineError``."""
+
+    def begin(self, inputs: Mapping[str, Array]) -> Callable[[], dict[str, Array]]:
+        """Begin a run; the call that comes back waits for its outputs.
+
+        At most one more may be begun before that, and ``inputs`` must stay as they are until then.
+        Both raise ``EngineError``. A net that cannot work beside the caller is through at once.
+        """
+        outputs = self.run(inputs)
+        return lambda: outputs
 
     @abstractmethod
     def prepare(self) -> None:

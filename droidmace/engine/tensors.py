@@ -7,10 +7,10 @@ Source: ``ReadInputDataFromFile``, ``WriteOutputDataToFile`` and ``ParseShape`` 
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -101,23 +101,43 @@ def file_name_of(tensor: str) -> str:
 
 
 def read_input(path: str, spec: TensorSpec, log: MaceLog) -> Array:
+    """The values of one input, in ``spec``'s own shape; see :func:`load_input`.
+
+    Aborts when the file cannot be opened.
+    """
+    try:
+        return load_input(path, spec, log)
+    except OSError:
+        log.fatal(f"{_MACE_RUN}:202", "Open input file failed")
+
+
+def load_input(path: str, spec: TensorSpec, log: MaceLog) -> Array:
     """The values of one input, in ``spec``'s own shape.
 
     A file that is too long is cut; of one that is too short the rest is 0 (undefined in MACE).
-    Aborts when it cannot be opened. Raises ``MemoryError`` for a shape that nothing can hold.
+    Raises ``OSError``, and ``MemoryError`` for a shape that nothing can hold.
     """
     _check_size(spec)
+    size_bytes = spec.elements * 4
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        with Path(path).open("rb") as stream:
-            data = stream.read(spec.elements * 4)
-    except OSError:
-        log.fatal(f"{_MACE_RUN}:202", "Open input file failed")
+        data = _read_up_to(descriptor, size_bytes)
+    finally:
+        os.close(descriptor)
     if spec.data_type in _TYPE_NUMBERS:
         number = _TYPE_NUMBERS[spec.data_type]
         log.fatal(f"{_MACE_RUN}:242", f"Input data type {number} is not supported.")
     kind = "<i4" if spec.data_type == "int32" else "<f4"
-    values = np.frombuffer(data.ljust(spec.elements * 4, b"\0"), kind)
-    return values.astype(np.float32).reshape(spec.shape)
+    values = np.frombuffer(data.ljust(size_bytes, b"\0"), kind)
+    return values.astype(np.float32, copy=False).reshape(spec.shape)
+
+
+def _read_up_to(descriptor: int, size_bytes: int) -> bytes:
+    """So many bytes of a file, or all if it has fewer; large files come in pieces."""
+    data = os.read(descriptor, size_bytes)
+    while len(data) < size_bytes and (more := os.read(descriptor, size_bytes - len(data))):
+        data += more
+    return data
 
 
 def output_buffer(spec: TensorSpec) -> Array:
@@ -157,16 +177,28 @@ def from_net(value: Array, spec: TensorSpec, log: MaceLog) -> Array:
 
 
 def write_output(path: str, value: Array, spec: TensorSpec, log: MaceLog, line: int) -> None:
-    """Write one output as raw little-endian values; aborts when the file cannot be written."""
+    """Write one output as raw little-endian values; aborts when the file cannot be opened.
+
+    MACE does not look at what becomes of the write: on a full disk the file is short, and the log
+    says that it is done.
+    """
     if spec.data_type in _TYPE_NUMBERS:
         number = _TYPE_NUMBERS[spec.data_type]
         log.fatal(f"{_MACE_RUN}:288", f"Output data type {number} is not supported.")
     kind = "<i4" if spec.data_type == "int32" else "<f4"
     try:
-        Path(path).write_bytes(value.astype(kind).tobytes())
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     except OSError as exc:
         log.fatal(
             f"{_MACE_RUN}:293",
             f"Check failed: out_file.is_open() Open output file failed: {exc.strerror}",
         )
+    try:
+        left = memoryview(value.astype(kind, copy=False).tobytes())
+        while left:
+            left = left[os.write(descriptor, left) :]
+    except OSError:
+        pass  # as MACE does
+    finally:
+        os.close(descriptor)
     log.info(f"{_MACE_RUN}:{line}", f"Write output file {path} with size {value.size} done.")

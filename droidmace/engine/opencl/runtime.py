@@ -39,6 +39,10 @@ KernelArgument = Argument
 """What the kernels of ops take beside tensors."""
 
 
+Copy = tuple[cl.Event, object]
+"""A copy under way, and the host memory that must outlive it."""
+
+
 class Bindable(Protocol):
     """What brings several arguments, and the build options that go with them: a tensor."""
 
@@ -101,7 +105,7 @@ class Gpu:
         self._range_check = RangeCheck(device) if check_range else None
         self._window = tuner.queue_window_size
         self._queued = 0
-        self._copies: list[object] = []
+        self._copies: list[Copy] = []
 
     def bind(
         self,
@@ -244,6 +248,28 @@ class Gpu:
         except cl.Error as exc:
             raise self._failed(exc, 288) from exc
         self._copies.clear()
+
+    def flush(self) -> list[Copy]:
+        """Have the device begin with all that is enqueued, without waiting for it.
+
+        Returns the copies under way: :meth:`wait` for them. Raises ``EngineError``.
+        """
+        try:
+            self.device.queue.flush()
+        except cl.Error as exc:
+            raise self._failed(exc, 288) from exc
+        copies, self._copies = self._copies, []
+        return copies
+
+    def wait(self, copies: Sequence[Copy]) -> None:
+        """Wait until the last of these copies, and so all before it, are done.
+
+        Raises ``EngineError``.
+        """
+        try:
+            copies[-1][0].wait()
+        except cl.Error as exc:
+            raise self._failed(exc, 288) from exc
 
     def _failed(self, error: cl.Error, line: int) -> EngineError:
         self.log.error(f"{_HELPER}:{line}", f"error: {describe_error(error)}")
