@@ -436,11 +436,6 @@ def _top1(result: ValidationResult) -> float | None:
     return scores.top1.value if scores else None
 
 
-def _top1_low(result: ValidationResult) -> float | None:
-    scores = result.classification and result.classification.phone
-    return scores.top1.low if scores else None
-
-
 def _top5(result: ValidationResult) -> float | None:
     scores = result.classification and result.classification.phone
     return scores.top5.value if scores and scores.top5 else None
@@ -456,11 +451,6 @@ def _agreement(result: ValidationResult) -> float | None:
     return share.value if share else None
 
 
-def _outside(result: ValidationResult) -> float | None:
-    counts = [output.outside for output in result.outputs if output.outside is not None]
-    return float(sum(counts)) if counts else None
-
-
 def _over_outputs(
     choose: Callable[[Sequence[float]], float], figure: Callable[[OutputSimilarity], float]
 ) -> Callable[[ValidationResult], float | None]:
@@ -473,20 +463,16 @@ def _over_outputs(
 
 _AT_LEAST: Mapping[str, Callable[[ValidationResult], float | None]] = {
     "top1": _top1,
-    "top1_low": _top1_low,
     "top5": _top5,
     "agreement": _agreement,
     "cosine": lambda result: result.smallest_cosine,
-    "cosine_mean": _over_outputs(min, lambda output: output.cosine.mean),
     "sqnr_db": _over_outputs(min, lambda output: output.sqnr_db_overall),
 }
 _AT_MOST: Mapping[str, Callable[[ValidationResult], float | None]] = {
     "top1_loss": _top1_loss,
     "max_abs_error": _over_outputs(max, lambda output: output.max_abs_error),
     "max_rel_error": _over_outputs(max, lambda output: output.max_rel_error),
-    "outside_tolerance": _outside,
     "non_finite": _over_outputs(sum, lambda output: float(output.not_finite)),
-    "failed": lambda result: float(result.failed),
 }
 
 GATES: tuple[str, ...] = (*_AT_LEAST, *_AT_MOST)

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import re
 import zipfile
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from droidmace.errors import FormatError, InputError
@@ -30,35 +28,58 @@ from droidmace.validation.layouts import (
     permutation,
     value_type,
 )
+from droidmace.validation.npy import NpzArray, open_npz, read_header, translated
 from droidmace.validation.reference import Values
 
 _NOT_IN_NAMES = re.compile(r"[^0-9A-Za-z]")
 
 
+class _File:
+    """Values of a plain file, from ``begin`` on, one sample behind the other."""
+
+    def __init__(self, path: Path, begin: int, dtype: np.dtype[Any], elements: int) -> None:
+        self._path, self._begin, self._dtype, self._elements = path, begin, dtype, elements
+
+    def read(self, first: int, count: int) -> NDArray[Any]:
+        """Samples ``first`` and on, (count, elements)."""
+        row_bytes = self._dtype.itemsize * self._elements
+        with translated(str(self._path)), self._path.open("rb") as stream:
+            stream.seek(self._begin + first * row_bytes)
+            data = stream.read(count * row_bytes)
+            if len(data) != count * row_bytes:
+                raise FormatError("ends before its last sample")
+        return np.frombuffer(data, dtype=self._dtype).reshape(count, self._elements)
+
+
+class _Member:
+    """Values of an array in an ``.npz``: rows are samples, or all of it is one."""
+
+    def __init__(self, array: NpzArray, elements: int) -> None:
+        self._array, self._elements = array, elements
+        self._is_one = math.prod(array.shape) == elements
+
+    def read(self, first: int, count: int) -> NDArray[Any]:
+        """Samples ``first`` and on, (count, elements)."""
+        end = self._array.shape[0] if self._is_one else first + count
+        begin = 0 if self._is_one else first
+        return self._array.read(begin, end).reshape(count, self._elements)
+
+
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Where one output's rows lie: from ``begin`` of the file, or of a member of an archive."""
+    """Where one output's samples lie, and how."""
 
     path: Path
-    member: str
-    """Empty for a file that is no archive."""
-    begin: int
-    dtype: np.dtype[Any]
+    values: _File | _Member
     count: int
     tensor: TensorLike
     axes: tuple[int, ...]
     """How a sample of the tensor is turned to lie as in the file."""
 
     def read(self, first: int, count: int) -> Values:
-        """Rows ``first`` and on, (count, elements), as the phone would write them."""
+        """Samples ``first`` and on, (count, elements), as the phone would write them."""
         shape = [self.tensor.shape[axis] for axis in self.axes]
-        row_bytes = self.dtype.itemsize * element_count(shape)
-        with _opened(self.path, self.member) as stream:
-            stream.seek(self.begin + first * row_bytes)
-            data = stream.read(count * row_bytes)
-        if len(data) != count * row_bytes:
-            raise FormatError("ends before its last sample", where=str(self.path))
-        stored = np.frombuffer(data, dtype=self.dtype).reshape(count, *shape)
+        stored = self.values.read(first, count).reshape(count, *shape)
         back = [1 + int(axis) for axis in np.argsort(self.axes)]
         values: Values = (
             stored.transpose(0, *back).reshape(count, -1).astype(value_type(self.tensor))
@@ -69,8 +90,9 @@ class _Rows:
 class StoredOutputs:
     """Outputs of samples 0 to ``count`` (exclusive), in files."""
 
-    def __init__(self, rows: Mapping[str, _Rows]) -> None:
+    def __init__(self, rows: Mapping[str, _Rows], archive: zipfile.ZipFile | None = None) -> None:
         self._rows = dict(rows)
+        self._archive = archive
         self._paths = sorted({rows.path for rows in self._rows.values()})
 
     @classmethod
@@ -90,10 +112,18 @@ class StoredOutputs:
         number, rows of another size than the output.
         """
         if len(files) == 1 and files[0].suffix == ".npz":
-            sources = [(files[0], _member_of(files[0], tensor)) for tensor in outputs]
-        elif len(files) == len(outputs):
-            sources = [(path, "") for path in files]
-        else:
+            (path,) = files
+            archive, arrays = open_npz(path)
+            try:
+                found = {
+                    tensor.name: _rows_of_member(path, _named(path, arrays, tensor), tensor, order)
+                    for tensor in outputs
+                }
+            except BaseException:
+                archive.close()
+                raise
+            return cls(found, archive)
+        if len(files) != len(outputs):
             raise InputError(
                 f"{len(files)} files for {len(outputs)} outputs",
                 where=", ".join(map(str, files)) or None,
@@ -101,10 +131,15 @@ class StoredOutputs:
             )
         return cls(
             {
-                tensor.name: _open_rows(path, member, tensor, order)
-                for tensor, (path, member) in zip(outputs, sources, strict=True)
+                tensor.name: _rows_of_file(path, tensor, order)
+                for tensor, path in zip(outputs, files, strict=True)
             }
         )
+
+    def close(self) -> None:
+        """Close what is open."""
+        if self._archive is not None:
+            self._archive.close()
 
     @property
     def count(self) -> int:
@@ -145,89 +180,73 @@ class StoredOutputs:
         return found
 
 
-@contextmanager
-def _opened(path: Path, member: str) -> Iterator[IO[bytes]]:
-    try:
-        if member:
-            with zipfile.ZipFile(path) as archive, archive.open(member) as stream:
-                yield stream
-        else:
-            with path.open("rb") as stream:
-                yield stream
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise FormatError(f"cannot be read: {error}", where=str(path)) from error
-
-
-def _member_of(path: Path, tensor: TensorLike) -> str:
-    """The member of an archive that holds an output: by its name, or as ``mace_run`` writes it."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = [name for name in archive.namelist() if name.endswith(".npy")]
-    except (OSError, zipfile.BadZipFile) as error:
-        raise FormatError(f"cannot be read: {error}", where=str(path)) from error
+def _named(path: Path, arrays: Mapping[str, NpzArray], tensor: TensorLike) -> NpzArray:
+    """The array that holds an output: by its name, or as ``mace_run`` names its file."""
     for name in (tensor.name, _NOT_IN_NAMES.sub("_", tensor.name)):
-        if f"{name}.npy" in members:
-            return f"{name}.npy"
+        if name in arrays:
+            return arrays[name]
     raise InputError(
-        f"holds no array {tensor.name!r}, only "
-        f"{', '.join(name.removesuffix('.npy') for name in members) or 'none at all'}",
+        f"holds no array {tensor.name!r}, only {', '.join(arrays) or 'none at all'}",
         where=str(path),
         hint="store each output under its name: numpy.savez(FILE, NAME=array)",
     )
 
 
-def _open_rows(path: Path, member: str, tensor: TensorLike, order: ChannelOrder) -> _Rows:
-    with _opened(path, member) as stream:
+def _rows_of_member(path: Path, array: NpzArray, tensor: TensorLike, order: ChannelOrder) -> _Rows:
+    count, axes = _arrangement(array.where, array.shape, tensor, order)
+    return _Rows(path, _Member(array, element_count(tensor.shape)), count, tensor, axes)
+
+
+def _rows_of_file(path: Path, tensor: TensorLike, order: ChannelOrder) -> _Rows:
+    elements = element_count(tensor.shape)
+    where = str(path)
+    with translated(where), path.open("rb") as stream:
         size = stream.seek(0, io.SEEK_END)
         stream.seek(0)
-        if member or path.suffix == ".npy":
-            begin, dtype, shape = _npy_header(stream, path)
+        if path.suffix == ".npy":
+            header = read_header(stream)
+            begin, dtype, shape = header.size, header.dtype, header.shape
+            if size != begin + header.values_bytes:
+                raise FormatError(
+                    f"announces {header.values_bytes} bytes of values, but {size - begin} follow",
+                    offset=begin,
+                )
         else:
             begin, dtype = 0, value_type(tensor)
-            shape = (size // dtype.itemsize,)
-    elements = element_count(tensor.shape)
-    values = element_count(shape)
-    if values == 0 or values % elements or size < begin + values * dtype.itemsize:
+            if size == 0 or size % (elements * dtype.itemsize):
+                raise FormatError(
+                    f"holds {size} bytes; a sample of {tensor.name!r} has "
+                    f"{elements * dtype.itemsize}",
+                    hint="give raw little-endian float32 (int32 for int32 outputs), .npy or .npz",
+                )
+            shape = (size // dtype.itemsize // elements, elements)
+    count, axes = _arrangement(where, shape, tensor, order)
+    return _Rows(path, _File(path, begin, dtype, elements), count, tensor, axes)
+
+
+def _arrangement(
+    where: str, shape: tuple[int, ...], tensor: TensorLike, order: ChannelOrder
+) -> tuple[int, tuple[int, ...]]:
+    """How many samples an array of ``shape`` holds, and how they lie in it."""
+    elements, values = element_count(tensor.shape), element_count(shape)
+    count = shape[0] if shape and values != elements else 1
+    if values == 0 or values != count * elements:
         raise FormatError(
-            f"holds {size - begin} bytes of {dtype} {list(shape)}; a sample of {tensor.name!r} has "
-            f"{elements} values",
-            where=str(path),
-            hint="give one row for each sample: .npy of shape (n, …), or raw little-endian float32 "
-            "(int32 for int32 outputs)",
+            f"holds {list(shape)}; a sample of {tensor.name!r} has {elements} values",
+            where=where,
+            hint="give one row for each sample: shape (n, …)",
         )
     # Without a shape of its own, a sample lies as the platform has it.
-    there = (tensor.shape[0], *shape[1:]) if len(shape) == len(tensor.shape) else ()
+    there: tuple[int, ...] = ()
+    if len(shape) == len(tensor.shape):
+        there = (tensor.shape[0], *shape[1:])
+    elif count == 1 and len(shape) == len(tensor.shape) - 1:
+        there = (tensor.shape[0], *shape)
     axes = permutation(tensor.shape, tensor.data_format, there, order)
     if axes is None:
         raise FormatError(
             f"holds {list(shape)}; {tensor.name!r} is {list(tensor.shape)} ({tensor.data_format})",
-            where=str(path),
+            where=where,
             hint="check output_shapes and output_data_formats in the deployment file",
         )
-    return _Rows(path, member, begin, dtype, values // elements, tensor, axes)
-
-
-def _npy_header(stream: IO[bytes], path: Path) -> tuple[int, np.dtype[Any], tuple[int, ...]]:
-    """Where the values begin, their type and shape.
-
-    The format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
-    """
-    try:
-        version = npy_format.read_magic(stream)
-        read = {
-            (1, 0): npy_format.read_array_header_1_0,
-            (2, 0): npy_format.read_array_header_2_0,
-        }.get(version)
-        if read is None:
-            raise ValueError(f"version {version} of the format")
-        shape, by_columns, dtype = read(stream)
-    except ValueError as error:
-        raise FormatError(f"no array that can be read: {error}", where=str(path)) from error
-    if by_columns or dtype.kind not in "fiub" or any(length < 0 for length in shape):
-        raise FormatError(
-            f"holds {dtype} {list(shape)}{' by columns' if by_columns else ''} instead of numbers, "
-            "row by row",
-            where=str(path),
-            hint="store numpy.ascontiguousarray(outputs, dtype=numpy.float32)",
-        )
-    return stream.tell(), dtype, tuple(int(length) for length in shape)
+    return count, axes
