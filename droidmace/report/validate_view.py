@@ -13,16 +13,18 @@ from rich.text import Text
 
 from droidmace.report.curve import duration, figure
 from droidmace.report.text import printable, shortened
-from droidmace.results.validation import (
+from droidmace.results.classification import (
     Classification,
     ClassRow,
     Confusion,
     Difference,
+    Share,
+    TopScores,
+)
+from droidmace.results.validation import (
     GateOutcome,
     OutputSimilarity,
     Percentiles,
-    Share,
-    TopScores,
     ValidationResult,
 )
 

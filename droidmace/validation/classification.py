@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from droidmace.errors import InputError
-from droidmace.results.validation import (
+from droidmace.results.classification import (
     Classification,
     ClassRow,
     Confusion,
