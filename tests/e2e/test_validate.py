@@ -205,7 +205,7 @@ class AccuracyValidator(object):
 
     def preprocess(self, start, end, **kwargs):
         values = self.images[start:end].astype(np.float32) / np.float32(255)
-        return {{"image": [one.reshape(1, 1, 28, 28) for one in values]}}
+        return {{"image": [one.reshape(1, 28, 28).tolist() for one in values]}}
 
     def postprocess(self, start, end, output_map, **kwargs):
         answers = np.asarray(output_map["probabilities"]).reshape(end - start, 10)
