@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from droidmace.errors import InputError, MissingExtraError, ModelError
+from droidmace.validation.classification import ClassTally
 from droidmace.validation.layouts import Tensor, order_of_platform
 from droidmace.validation.onnx_bytes import sha256_of_model
 from droidmace.validation.reference import Reference
@@ -336,3 +338,34 @@ class TestCached:
         weights.unlink()
         with pytest.raises(ModelError, match="cannot be read"):
             sha256_of_model(model)
+
+
+def test_top1_of_real_images_is_what_an_independent_count_gives() -> None:
+    folder = Path(__file__).parents[2] / "examples" / "fashion_mnist"
+    packed = {
+        kind: gzip.decompress((folder / f"t10k-first1000-{kind}-ubyte.gz").read_bytes())
+        for kind in ("images-idx3", "labels-idx1")
+    }
+    images = np.frombuffer(packed["images-idx3"], np.uint8, offset=16).reshape(1000, 28, 28)
+    labels = np.frombuffer(packed["labels-idx1"], np.uint8, offset=8).astype(np.int64)
+    inputs = images[:, np.newaxis].astype(np.float32) / 255
+    reference = Reference.open(
+        folder / "fashion_mnist.onnx",
+        [Tensor("image", (1, 1, 28, 28), data_format="NCHW")],
+        [Tensor("probabilities", (1, 10), data_format="NONE")],
+    )
+    tally = ClassTally(10)
+    for begin in range(0, 1000, 300):
+        outputs = reference.run({"image": inputs[begin : begin + 300]})["probabilities"]
+        tally.add(labels[begin : begin + 300], outputs, outputs)
+    found = tally.result()
+
+    session = onnxruntime.InferenceSession(folder / "fashion_mnist.onnx")
+    right = sum(
+        int(np.argmax(session.run(None, {"image": image[np.newaxis]})[0])) == label
+        for image, label in zip(inputs, labels, strict=True)
+    )
+    assert found.phone is not None
+    assert found.phone.top1.count == right > 850
+    assert found.agreement is not None
+    assert found.agreement.value == 1.0
