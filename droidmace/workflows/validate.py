@@ -46,6 +46,8 @@ _STORAGE = "validate"
 """The folder on the phone for the compiled program: from the second process on it is there."""
 _SHIPPED = "validate_bundle"
 """The same for a bundle's."""
+_OUTPUTS = "outputs"
+"""Of the model as it is, in the folder for work under way."""
 _PLUGIN_PIECE = 256
 """Samples whose outputs are read back from the store at a time."""
 
@@ -101,7 +103,7 @@ class _Story:
             work = self._work_folder(setup, identity)
             if self._request.fresh:
                 shutil.rmtree(work, ignore_errors=True)
-            with _kept_told(work):
+            with _kept_told(work, identity, plan.count):
                 result = self._run(setup, identity, work)
             lock.check()
         with self._phase("result") as phase:
@@ -179,7 +181,7 @@ class _Story:
                     for tensor in request.model.outputs
                 }
             with self._phase("run") as phase:
-                store = stack.enter_context(OutputStore(work / "outputs", identity))
+                store = stack.enter_context(OutputStore(work / _OUTPUTS, identity))
                 feed = stack.enter_context(Feed(plan.read, reference, classes, similarity))
                 timings = self._samples(setup, setup.base, store, feed, phase)
             if request.save_outputs is not None:
@@ -286,15 +288,21 @@ def _against_text(plan: Plan, reference: object) -> str:
 
 
 @contextlib.contextmanager
-def _kept_told(work: Path) -> Iterator[None]:
-    """Whoever is interrupted hears that nothing is lost."""
+def _kept_told(work: Path, identity: Mapping[str, str], count: int) -> Iterator[None]:
+    """Whoever is interrupted hears how many samples took part, and that they are not lost."""
     try:
         yield
     except (DroidmaceError, KeyboardInterrupt) as error:
-        if not (work / "outputs" / "outputs.bin").exists():
-            raise
-        kept = f"the outputs until now are kept in {work}; the same command goes on from there"
+        done = _samples_in(work, identity)
+        kept = f"{done:,} of {count:,} samples are done and kept: the same command goes on there"
         if isinstance(error, DroidmaceError):
             error.hint = f"{error.hint}; {kept}" if error.hint else kept
             raise
         raise KeyboardInterrupt(kept) from None
+
+
+def _samples_in(work: Path, identity: Mapping[str, str]) -> int:
+    if not (work / _OUTPUTS).exists():
+        return 0
+    with OutputStore(work / _OUTPUTS, identity) as store:
+        return sum(len(known) for known in store.done)
