@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,8 @@ class Chosen:
 
     outputs: ReferenceOutputs | None
     missing: str = ""
+    cache: ReferenceCache | None = None
+    """Where outputs of earlier calls come from; its ``trouble`` is worth a word in the end."""
 
 
 @contextmanager
@@ -67,20 +69,19 @@ def open_reference(
                 where="--against",
                 hint=f"give {CPU}, {ONNXRUNTIME}, {NONE}, or a file of outputs",
             )
-        order = order_of_platform(model.platform)
-        yield Chosen(StoredOutputs.open([path], model.outputs, order=order))
+        with _stored([path], model) as chosen:
+            yield chosen
 
 
 @contextmanager
 def _onnxruntime(model: ModelConfig, *, must: bool, use_cache: bool) -> Iterator[Chosen]:
     """The original model in onnxruntime; else the outputs that the file names, if it does."""
-    order = order_of_platform(model.platform)
     path = _onnx_file(model)
     stored = [tensor.validation_data for tensor in model.outputs]
     if path is None:
         if all(file is not None for file in stored):
-            files = [file for file in stored if file is not None]
-            yield Chosen(StoredOutputs.open(files, model.outputs, order=order))
+            with _stored([file for file in stored if file is not None], model) as chosen:
+                yield chosen
             return
         why = f"there is no ONNX model of {model.name}: {model.model_file}"
         if must:
@@ -94,13 +95,21 @@ def _onnxruntime(model: ModelConfig, *, must: bool, use_cache: bool) -> Iterator
     with ExitStack() as stack:
         cache = stack.enter_context(ReferenceCache()) if use_cache else None
         try:
-            reference = Reference.open(path, model.inputs, model.outputs, cache=cache)
+            order = order_of_platform(model.platform)
+            reference = Reference.open(path, model.inputs, model.outputs, order=order, cache=cache)
         except MissingExtraError as error:
             if must:
                 raise
             yield Chosen(None, f"no reference: {error.message} ({error.hint})")
             return
-        yield Chosen(reference)
+        yield Chosen(reference, cache=cache)
+
+
+@contextmanager
+def _stored(files: Sequence[Path], model: ModelConfig) -> Iterator[Chosen]:
+    order = order_of_platform(model.platform)
+    with closing(StoredOutputs.open(files, model.outputs, order=order)) as stored:
+        yield Chosen(stored)
 
 
 def _onnx_file(model: ModelConfig) -> Path | None:

@@ -172,7 +172,11 @@ class _Story:
             reference = plan.reference
             if plan.against == CPU:
                 reference = self._on_cpu(setup, identity, work, stack)
-            classes = ClassTally(plan.source.classes or None) if plan.has_classes else None
+            classes = (
+                ClassTally(plan.source.classes or None, confidence=request.settings.confidence)
+                if plan.has_classes
+                else None
+            )
             similarity: dict[str, SimilarityTally] = {}
             tolerance = request.settings.tolerance
             if reference is not None:
@@ -193,6 +197,8 @@ class _Story:
                 with self._phase("plugin") as phase:
                     said = _judged_by(plan.plugin, store, plan.count)
                     phase.summary = said.splitlines()[-1] if said else "it said nothing"
+            if plan.trouble:
+                self._warnings.append(f"reference outputs are not kept: {plan.trouble}")
             result = ValidationResult(
                 device=replace(setup.place.report.info(), abi=setup.place.binary.abi),
                 model=request.model.name,

@@ -60,6 +60,7 @@ class Plan:
             )
         )
         self.reference: ReferenceOutputs | None = chosen.outputs
+        self._cache = chosen.cache
         self.warnings: tuple[str, ...] = (chosen.missing,) if chosen.missing else ()
         # Read now: what is wrong with every sample shows before the phone is taken.
         self.first = next(self.read(0, 1))
@@ -94,6 +95,11 @@ class Plan:
         dataset = self._dataset
         path = dataset.images or dataset.arrays or dataset.plugin
         return str(path) if path is not None else str(dataset.entry_point)
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the cache of reference outputs, if anything is."""
+        return self._cache.trouble if self._cache is not None else ""
 
     @property
     def plugin(self) -> AccuracyPlugin | None:
