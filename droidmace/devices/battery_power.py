@@ -81,6 +81,8 @@ def power_draw(
     # The reader takes it for µA.
     raw = [(sample.battery_ma or 0.0) * 1e3 for sample in (*idle, *load)]
     signs = {value > 0 for value in raw if value}
+    if not signs:
+        return NoPower("the phone shows a current of 0 all the time")
     if len(signs) != 1:
         return NoPower("the current changes its sign while the battery discharges")
     changes = len({sample.battery_ma for sample in load})

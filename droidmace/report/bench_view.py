@@ -142,7 +142,7 @@ def _said(result: BenchResult) -> list[RenderableType]:
             "a second see it; what the GPU's driver keeps elsewhere is not in it"
         )
     if result.energy is not None:
-        more.append(_energy(result.energy))
+        more += _energy(result.energy)
     if result.profile is not None and result.profile.macs is not None:
         more.append(_macs(result.profile))
     return rendered + [Padding(Text(line), _INDENT) for line in more if line]
@@ -170,13 +170,14 @@ def _meanwhile(processes: Sequence[BenchProcess]) -> str:
     return f"meanwhile: {', '.join(parts)}" if parts else ""
 
 
-def _energy(energy: Energy) -> str:
+def _energy(energy: Energy) -> list[str]:
     if energy.joules is None or energy.idle_w is None or energy.load_w is None:
-        return f"energy: not measured: {printable(energy.why_not)}"
-    return (
+        return [f"energy: not measured: {printable(energy.why_not)}"]
+    return [
         f"energy: {energy.joules * 1e3:.3g} mJ per inference beyond the idle phone "
-        f"({energy.load_w:.2f} W under load, {energy.idle_w:.2f} W idle); {energy.taken_as}"
-    )
+        f"({energy.load_w:.2f} W under load, {energy.idle_w:.2f} W idle)",
+        f"taken as: {printable(energy.taken_as)}",
+    ]
 
 
 def _macs(profile: OpProfile) -> str:
