@@ -13,18 +13,19 @@ from collections.abc import Callable
 
 from droidmace.devices.battery_power import NoPower, power_draw, readiness
 from droidmace.devices.monitor import Monitor
+from droidmace.devices.samples import ThermalSample
 from droidmace.macerun.events import Stage
 from droidmace.results.bench import Energy
 from droidmace.workflows.bench_request import BenchSettings
 from droidmace.workflows.bench_runs import BenchRuns
 from droidmace.workflows.measure import Progress
 
-SETTLE_S = 3.0
-"""At the load's begin: what comes there may still hold some of the idle time."""
-
 _PATIENCE_S = 15.0
 """How much longer than they should the samples may take to arrive."""
 _MAX_ROUNDS = 10_000_000
+_ATTEMPTS = 2
+_ENOUGH = 0.7
+"""Share of the time under load that must be there."""
 
 
 def measure_energy(
@@ -51,17 +52,23 @@ def measure_energy(
         return Energy(why_not="the samples of the idle phone did not come in time")
     idle = monitor.samples[seen:]
     progress("under load", settings.idle_s, total_s)
-    rounds = math.ceil((settings.load_s + SETTLE_S) * 1e3 / latency_ms)
-    reached: dict[Stage, float] = {}
-    average_ms = runs.load(
-        min(rounds, _MAX_ROUNDS), lambda stage: reached.setdefault(stage, clock())
-    )
-    if Stage.RUNNING not in reached or Stage.RAN not in reached:
-        return Energy(why_not="mace_run did not tell when its rounds began and ended")
-    begin_s, end_s = reached[Stage.RUNNING] + SETTLE_S, reached[Stage.RAN]
-    # The last sample of that time may still be on its way.
-    monitor.wait_for_samples(len(monitor.samples) + 1, 3.0)
-    load = monitor.so_far.during(begin_s, end_s)
+    load: tuple[ThermalSample, ...] = ()
+    for _ in range(_ATTEMPTS):
+        wanted_ms = (settings.load_s + settings.settle_s) * 1e3
+        reached: dict[Stage, float] = {}
+        average_ms = runs.load(
+            min(math.ceil(wanted_ms / latency_ms), _MAX_ROUNDS),
+            lambda stage, reached=reached: reached.setdefault(stage, clock()),  # type: ignore[misc]
+        )
+        if Stage.RUNNING not in reached or Stage.RAN not in reached:
+            return Energy(why_not="mace_run did not tell when its rounds began and ended")
+        begin_s, end_s = reached[Stage.RUNNING] + settings.settle_s, reached[Stage.RAN]
+        # The last sample of that time may still be on its way.
+        monitor.wait_for_samples(len(monitor.samples) + 1, 3.0)
+        load = monitor.so_far.during(begin_s, end_s)
+        if end_s - begin_s >= _ENOUGH * settings.load_s:
+            break
+        latency_ms = average_ms  # in a row they take less time than a few take each
     draw = power_draw(idle, load, settings.current_unit)
     if isinstance(draw, NoPower):
         return Energy(why_not=draw.reason)
