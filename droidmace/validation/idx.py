@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self, cast
+from typing import IO, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,8 +109,7 @@ class IdxFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._stream: IO[bytes] | None = None
-        self._position = 0
+        self._stream: gzip.GzipFile | None = None
         with self._translated():
             self.header, self.sha256 = self._examine()
 
@@ -140,17 +139,22 @@ class IdxFile:
             raise ValueError(f"{begin} to {end} of {len(self)} entries")
         with self._translated():
             start = self.header.size + begin * self.header.item_bytes
-            if self._stream is None or self._position > start:
-                self.close()
-                self._stream, self._position = _open(self.path), 0
             wanted = (end - begin) * self.header.item_bytes
-            # In gzip data, this reads and drops what lies between.
-            self._stream.seek(start)
-            values = self._stream.read(wanted)
-            self._position = start + len(values)
+            values = self._bytes(start, wanted)
             if len(values) != wanted:
-                raise FormatError("it became shorter while it was read", offset=self._position)
+                raise FormatError("it became shorter while it was read", offset=start + len(values))
             return self.header.array(values, end - begin)
+
+    def _bytes(self, start: int, size: int) -> bytes:
+        stream = self._stream or _open(self.path)
+        if not isinstance(stream, gzip.GzipFile):
+            with stream:
+                stream.seek(start)
+                return stream.read(size)
+        # Kept open: going on costs nothing, and going to where it is means to unpack all before it.
+        self._stream = stream
+        stream.seek(start)
+        return stream.read(size)
 
     def _examine(self) -> tuple[IdxHeader, str]:
         digest = hashlib.sha256()
@@ -216,9 +220,7 @@ def parse_idx(data: bytes) -> NDArray[Any]:
     return header.array(data[header.size :], header.shape[0])
 
 
-def _open(path: Path) -> IO[bytes]:
+def _open(path: Path) -> gzip.GzipFile | IO[bytes]:
     with path.open("rb") as raw:
         compressed = raw.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
-    if compressed:
-        return cast("IO[bytes]", gzip.open(path, "rb"))
-    return path.open("rb")
+    return gzip.GzipFile(path) if compressed else path.open("rb")

@@ -4,15 +4,16 @@ Steps, in this order, each as a named function of a public library defines it:
 
 * channels: gray to RGB repeats the value; RGB to gray is Pillow's ``convert("L")``
   (ITU-R 601-2 in 16-bit fixed point, rounded); BGR is RGB reversed.
-* resize: Pillow's ``Image.resize`` with ``Image.Resampling.NEAREST, BOX, BILINEAR, HAMMING,
-  BICUBIC`` or ``LANCZOS`` and no ``reducing_gap``; the filter grows with the reduction (what
-  others call antialiasing), and uint8 pixels stay uint8. The longer side of a resize to the
-  shorter one is ``int(size * longer / shorter)``, as in torchvision's ``Resize``.
+* resize: ``nearest, box, bilinear, hamming, bicubic, lanczos`` are Pillow's ``Image.resize`` with
+  ``Image.Resampling`` of that name, in the arithmetic of its releases 10 to 12 (see
+  ``resample.py``). The longer side of a resize to the shorter one is ``int(size * longer /
+  shorter)``, as in torchvision's ``Resize``.
 * crop: in the middle, ``round((side - size) / 2)`` from the top and the left with Python's
   ``round``, as in torchvision's ``CenterCrop``; never padded.
 * values: ``(pixel - mean) / scale`` in IEEE float32.
 
-Pillow's resampling of uint8 is integer arithmetic: equal on every machine for one Pillow release.
+What of this an installed Pillow does is to decode: exact for lossless formats; a JPEG's pixels are
+those of the libjpeg that came with it.
 """
 
 from __future__ import annotations
@@ -25,11 +26,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from droidmace.errors import InputError
-from droidmace.validation.pillow import pillow_image
+from droidmace.validation.resample import Interpolation, resample
 from droidmace.validation.samples import InputTensor, Tensor
 
 Channels = Literal["rgb", "bgr", "gray"]
-Interpolation = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+
+MAX_PIXELS = 50_000_000
+"""Of one image: 150 MB once decoded."""
+_FEW_BYTES = 2 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,7 @@ class Preprocess:
 
         The result is (n, …) with the input's shape behind its batch dimension, contiguous.
 
-        Raises ``InputError`` if they do not make this input, ``MissingExtraError``.
+        Raises ``InputError`` if they do not make this input.
         """
         height_axis = 1 if tensor.data_format == "NHWC" else 2
         pixels = self._in_channels(pixels, tensor)
@@ -125,8 +129,13 @@ class Preprocess:
                 f"an image of {_size(pixels)} would become {width}x{height}",
                 hint=f"images have at most {MAX_PIXELS:,} pixels",
             )
-        return np.stack(
-            [_resample(image, (height, width), self.resize.interpolation) for image in pixels]
+        # A few at a time: sums are four times as large as pixels, and caches are small.
+        few = max(1, _FEW_BYTES // pixels[0].nbytes)
+        return np.concatenate(
+            [
+                resample(pixels[first : first + few], (height, width), self.resize.interpolation)
+                for first in range(0, len(pixels), few)
+            ]
         )
 
     def _cropped(self, pixels: NDArray[Any]) -> NDArray[Any]:
@@ -164,35 +173,12 @@ class Preprocess:
         return values
 
 
-MAX_PIXELS = 50_000_000
-"""Of one image: 150 MB once decoded."""
-
-
 def _gray(pixels: NDArray[Any]) -> NDArray[Any]:
     weights = (19595, 38470, 7471)  # Pillow's L24 in Convert.c, 16 bits after the point
     if pixels.dtype != np.uint8:
         return pixels.astype(np.float32) @ (np.array(weights, np.float32)[:, None] / 65536)
     sums = pixels.astype(np.uint32) @ np.array(weights, np.uint32)[:, None]
     return ((sums + 0x8000) >> 16).astype(np.uint8)
-
-
-def _resample(
-    image: NDArray[Any], size: tuple[int, int], interpolation: Interpolation
-) -> NDArray[Any]:
-    """One image (height, width, channels) at another size (height, width)."""
-    library = pillow_image("resizing images")
-    method = library.Resampling[interpolation.upper()]
-    height, width = size
-    if image.dtype == np.uint8 and image.shape[2] == 3:
-        whole = library.fromarray(np.ascontiguousarray(image))
-        return np.asarray(whole.resize((width, height), method))
-    # One by one: channels of another kind (or number) are images of their own to Pillow.
-    kept = np.uint8 if image.dtype == np.uint8 else np.float32
-    planes = [
-        library.fromarray(np.ascontiguousarray(image[..., channel], kept))
-        for channel in range(image.shape[2])
-    ]
-    return np.stack([np.asarray(plane.resize((width, height), method)) for plane in planes], axis=2)
 
 
 def _size(pixels: NDArray[Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from droidmace.config import DatasetConfig, Deployment, ModelConfig
+from droidmace.config import DatasetConfig
 from droidmace.errors import InputError
 from droidmace.validation.labels import ClassNames, read_labels
 from droidmace.validation.preprocess import Crop, Preprocess, Resize
@@ -73,13 +73,6 @@ def open_source(
             hint="remove them from droidmace.dataset",
         )
     return IdxSource(dataset.images, labels, classes.names)
-
-
-def dataset_of(deployment: Deployment, model: ModelConfig) -> DatasetConfig | None:
-    """The file's data set; without one, the model's own accuracy plugin; None without both."""
-    if deployment.dataset is None and model.accuracy_validation_script is not None:
-        return DatasetConfig(plugin=model.accuracy_validation_script)
-    return deployment.dataset
 
 
 def dataset_from_option(

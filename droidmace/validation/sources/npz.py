@@ -59,6 +59,7 @@ class NpzSource:
                     raise FormatError(
                         f"has shape {list(own.shape)} instead of one label per sample",
                         where=own.where,
+                        hint="give (n,) whole numbers",
                     )
                 own.close()
                 labels = classes.all_of(values, path, "its array of labels ")
