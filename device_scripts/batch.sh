@@ -1,15 +1,20 @@
-# A batch of samples on the phone: they come as one archive, one program runs on all of them, and
-# what it writes goes back as one archive.
+# A batch of samples on the phone: they come as one stream, one program runs on all of them, and what
+# it writes goes back as one archive.
 #
-#   sh batch.sh take BASE NAME
-#   sh batch.sh run BASE NAME FOLDER [NAME=VALUE]... -- PROGRAM [ARGUMENT]...
+#   sh batch.sh take BASE SLOT NAME COUNT BYTES
+#   sh batch.sh run BASE CHUNK FOLDER [-k] [NAME=VALUE]... -- PROGRAM [ARGUMENT]...
 #
-# "take" unpacks the archive on standard input as the new folder BASE/NAME. "run" starts the program
-# in FOLDER with these variables; it is to write into BASE/NAME/out, whose files are then packed to
-# standard output, and BASE/NAME is removed. If the program fails, it stays, for a second look.
+# "take" cuts standard input into COUNT files of BYTES each: BASE/SLOT/NAME_aaaa, NAME_aaab and so on.
+# Files of an earlier chunk are written over, those beyond COUNT removed: making and removing
+# thousands of files again and again is slow, above all on ext4, which looks at every inode that was
+# freed within the last minute before it gives out one.
 #
-# Standard output is the program's own until a line that begins with a control character (octal
-# 036) that no log holds; the archive, if any, follows that line:
+# "run" starts the program in FOLDER with these variables; it is to write into BASE/out/CHUNK, whose
+# files are then packed to standard output. They are removed, unless -k keeps them. If the program
+# fails they stay, for a second look.
+#
+# Standard output is the program's own until a line that begins with a control character (octal 036)
+# that no log holds; the archive, if any, follows that line:
 #   droidmace ran STATUS BEGIN END   the program's exit status (128 + N: signal N); seconds since the
 #                                    phone started, each may be empty
 # Standard error carries such lines, too:
@@ -43,8 +48,33 @@ gone() {
   exit 143
 }
 
-todo=$1 base=$2 place=$2/$3
-shift 3
+take() {
+  mkdir -p "$base/$1" && cd "$base/$1" || return
+  # mace_run wants a file of that name, and does not use it.
+  : >"$base/unused_$2" || return
+  # In the background: the shell must hear a TERM while it waits. Its input is spelt out, because
+  # a shell gives such commands none.
+  exec 3<&0
+  split -a 4 -b "$4" - "$2_" <&3 &
+  main=$!
+  wait "$main" || return
+  main=
+  count=$3 bytes=$4
+  set -- "$2"_????
+  eval "last=\${$count}"
+  if [ "$(stat -c %s "$last" 2>/dev/null)" != "$bytes" ]; then
+    echo "batch.sh: fewer than $count samples of $bytes bytes arrived" >&2
+    return 1
+  fi
+  if [ $# -gt "$count" ]; then
+    shift "$count"
+    # What is left over would count as a sample.
+    rm -f "$@"
+  fi
+}
+
+todo=$1 base=$2
+shift 2
 main=
 (
   # A write that fails has to be noticed, not died of.
@@ -59,20 +89,18 @@ beat=$!
 trap gone TERM HUP
 
 if [ "$todo" = take ]; then
-  mkdir -p "$place/out" || ended $?
-  # In the background: the shell must hear a TERM while it waits. Its input is spelt out, because
-  # a shell gives such commands none.
-  exec 3<&0
-  tar -x -f - -C "$place" <&3 &
-  main=$!
-  wait "$main"
-  status=$?
-  if [ "$status" -ne 0 ]; then rm -rf "$place"; fi
-  ended "$status"
+  take "$@"
+  ended $?
 fi
 
-cd "$1" || ended $?
-shift
+out=$base/out/$1
+mkdir -p "$out" && cd "$2" || ended $?
+shift 2
+keep=
+if [ "$1" = -k ]; then
+  keep=yes
+  shift
+fi
 while [ "$1" != -- ]; do
   # The value may hold anything; the name was checked by whoever wrote this command line.
   export "${1%%=*}=${1#*=}"
@@ -90,9 +118,9 @@ status=$?
 now
 printf '\036droidmace ran %s %s %s\n' "$status" "$began" "$up"
 if [ "$status" -ne 0 ]; then ended "$status"; fi
-tar -c -f - -C "$place/out" . &
+tar -c -f - -C "$out" . &
 main=$!
 wait "$main"
 status=$?
-if [ "$status" -eq 0 ]; then rm -rf "$place" || status=$?; fi
+if [ "$status" -eq 0 ] && [ -z "$keep" ]; then rm -rf "$out" || status=$?; fi
 ended "$status"

@@ -1,4 +1,4 @@
-"""Many small files as one byte stream: the few parts of tar that a phone's toybox reads and writes.
+"""Many small files as one byte stream: the few parts of tar that a phone's toybox writes.
 
 The format is POSIX.1-1988 ``ustar`` (pax(1), "ustar Interchange Format") with GNU's ``L`` members
 for names beyond 100 bytes. Python's tarfile does all of that and much more; on thousands of files
@@ -7,50 +7,15 @@ of a few bytes it takes longer than the phone takes to compute them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 
 from droidmace.errors import FormatError
 
 _BLOCK = 512
-_PIECE_BYTES = 1 << 18
 _NAME_BYTES = 100
 _MAX_LONG_NAME_BYTES = 4096
-_LONG_NAME = b"././@LongLink"
 _FILE_TYPES = (b"0", b"\0")
 _SKIPPED_TYPES = (b"5", b"x", b"g")
-_END = bytes(2 * _BLOCK)
-
-Member = tuple[str, bytes]
-"""A file's name in the archive and its content."""
-
-
-def pack(members: Iterable[Member]) -> Iterator[bytes]:
-    """The archive of these files, in pieces of some 256 KiB."""
-    parts: list[bytes] = []
-    held = 0
-    for name, data in members:
-        encoded = name.encode()
-        if len(encoded) > _NAME_BYTES:
-            long = encoded + b"\0"
-            parts += (_header(_LONG_NAME, len(long), b"L"), long, bytes(-len(long) % _BLOCK))
-        parts += (_header(encoded[:_NAME_BYTES], len(data), b"0"), data, bytes(-len(data) % _BLOCK))
-        held += _BLOCK + len(data)
-        if held >= _PIECE_BYTES:
-            yield b"".join(parts)
-            parts.clear()
-            held = 0
-    yield b"".join((*parts, _END))
-
-
-def _header(name: bytes, size: int, kind: bytes) -> bytes:
-    # name, mode, uid, gid, size, mtime, then the sum over all with blanks in its own place
-    head = name.ljust(_NAME_BYTES, b"\0") + b"0000644\0" + b"0000000\0" * 2
-    head += b"%011o\0" % size + b"00000000000\0"
-    tail = kind + bytes(100) + b"ustar\00000"
-    checksum = sum(head) + sum(tail) + 8 * 0x20
-    return (head + b"%06o\0 " % checksum + tail).ljust(_BLOCK, b"\0")
-
-
 Sink = Callable[[str, int], memoryview | None]
 """Gives the place for a file's content, from its name and size: exactly that large, or None to pass
 it over. May raise."""

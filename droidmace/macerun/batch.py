@@ -1,6 +1,7 @@
-"""Samples by the chunk: one archive to the phone, one ``mace_run`` over all, one archive back.
+"""Samples by the chunk: one stream to the phone, one ``mace_run`` over all, one archive back.
 
-``device_scripts/batch.sh`` unpacks, runs and packs. ``mace_run`` in batch mode prints no table and
+``device_scripts/batch.sh`` cuts the stream into files (all samples of an input have one size, so
+that no archive is needed), runs and packs. ``mace_run`` in batch mode prints no table and
 drops the status of every inference (``mace/tools/mace_run.cc``): what counts is that each sample's
 outputs come back, of the right size, exactly once, and that the log tells of no failed inference.
 """
@@ -13,7 +14,7 @@ import secrets
 import shlex
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -33,7 +34,7 @@ from droidmace.errors import (
     MaceRunOutputError,
 )
 from droidmace.macerun import failures
-from droidmace.macerun.archive import Unpacker, pack
+from droidmace.macerun.archive import Unpacker
 from droidmace.macerun.events import Stage, StageReached
 from droidmace.macerun.invocation import Invocation, formatted_name, sample_file_name
 from droidmace.macerun.output import OutputParser
@@ -48,7 +49,12 @@ _LONGEST_RAN = 80
 _UPTIME = re.compile(rb"[0-9]{1,12}(\.[0-9]{1,9})?")
 # ``MACE_RETURN_IF_ERROR`` (``include/mace/utils/logging.h``), all that an inference leaves behind.
 _FAILED_STEP = " failed with error: "
+SLOTS = 2
+"""Chunks whose samples are on the phone at one time: one is computed, one waits or arrives."""
 _PROBLEMS_SHOWN = 5
+_PIECE_BYTES = 1 << 18
+_SAID_BYTES = 8192
+_SUFFIX_LETTERS = 4
 _REMOVE_TIMEOUT_S = 60.0
 _FULL_BYTES = 4 << 20
 
@@ -66,10 +72,11 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class SentChunk:
-    """A chunk whose samples are on the phone; it took ``send_s``."""
+    """A chunk whose samples are on the phone, in the folder ``slot``; that took ``send_s``."""
 
     first: int
     count: int
+    slot: str
     send_s: float
 
 
@@ -125,13 +132,10 @@ class BatchTransport:
         self._timeout_s = timeout_s
         self._limits = limits or WatchLimits()
         self._clock = clock
-
-    def open(self) -> None:
-        """Remove what an earlier batch has left behind. Nothing else may run there now."""
-        self.remove()
+        self._next_slot = 0
 
     def remove(self) -> None:
-        """Remove all that batches have put on the phone."""
+        """Remove all that batches, also earlier ones, have put on the phone."""
         self._device.remove(f"{self._root}/batch")
 
     def free_bytes(self) -> int | None:
@@ -141,76 +145,70 @@ class BatchTransport:
         return int(match[1]) * 1024 if match else None
 
     def send(self, chunk: Chunk, stop: threading.Event) -> SentChunk:
-        """Bring a chunk's samples to the phone.
+        """Bring a chunk's samples to the phone, over those of the last chunk but one.
 
         Gives up once ``stop`` is set, whatever has arrived by then. Raises ``DeviceStorageError``,
         ``ValueError`` for a sample that is not as the invocation says.
         """
         self._check(chunk)
         began_s = self._clock()
+        count = len(chunk.inputs)
+        slot = f"in{self._next_slot}"
+        self._next_slot = (self._next_slot + 1) % SLOTS
+        for tensor in self._invocation.inputs:
+            if not stop.is_set():
+                files = [formatted_name(tensor), str(count), str(tensor.size_bytes)]
+                contents = (sample[tensor.name] for sample in chunk.inputs)
+                self._send_files(chunk, [slot, *files], contents, stop)
+        return SentChunk(chunk.first, count, slot, self._clock() - began_s)
+
+    def _send_files(
+        self, chunk: Chunk, files: Sequence[str], contents: Iterable[bytes], stop: threading.Event
+    ) -> None:
         markers = MarkerFilter()
         said = bytearray()
-        command = self._command("take", chunk.first)
-
-        def pieces() -> Iterator[bytes]:
-            for piece in pack(self._members(chunk)):
-                if stop.is_set():
-                    return
-                yield piece
-
         with self._device.start(
-            command,
+            self._command("take", *files),
             timeout_s=self._timeout_s,
             silence_s=self._limits.heartbeat_s,
-            stdin=pieces(),
+            stdin=_pieces(contents, stop),
         ) as process:
             for piece in process.chunks():
                 if piece.stream == "stderr":
                     said += markers.feed(piece.data)
-                    del said[:-8192]
+                    del said[:-_SAID_BYTES]
                 if stop.is_set():
-                    break
-            else:
-                said += markers.finish()
-                self._judge_sent(chunk, markers.exit_status, process, bytes(said))
-        return SentChunk(chunk.first, len(chunk.inputs), self._clock() - began_s)
+                    return
+            said += markers.finish()
+            self._judge_sent(chunk, markers.exit_status, process, bytes(said))
 
-    def start(self, chunk: SentChunk) -> RunningChunk:
-        """Start ``mace_run`` on a chunk that was sent."""
+    def start(self, chunk: SentChunk, *, keep_outputs: bool = False) -> RunningChunk:
+        """Start ``mace_run`` on a chunk that was sent.
+
+        With ``keep_outputs`` its outputs stay on the phone until :meth:`remove`.
+        """
         invocation = self._batch_invocation(chunk)
+        variables = [f"{name}={value}" for name, value in invocation.environment().items()]
+        words = [str(chunk.first), invocation.cwd, *(["-k"] if keep_outputs else []), *variables]
         process = self._device.start(
-            self._command("run", chunk.first, invocation),
+            self._command("run", *words, "--", *invocation.argv()),
             timeout_s=self._timeout_s,
             silence_s=self._limits.heartbeat_s,
         )
         return RunningChunk(self, process, chunk, invocation)
 
     def _batch_invocation(self, chunk: SentChunk) -> Invocation:
-        place = f"{self._base}/{chunk.first}"
         return replace(
             self._invocation,
-            input_file=f"{place}/unused",
+            input_file=f"{self._base}/unused",
             output_file="",
-            input_dir=f"{place}/in",
-            output_dir=f"{place}/out",
+            input_dir=f"{self._base}/{chunk.slot}",
+            output_dir=f"{self._base}/out/{chunk.first}",
             rounds=1,
         )
 
-    def _command(self, todo: str, first: int, invocation: Invocation | None = None) -> str:
-        words = ["sh", "-c", _script(), "batch.sh", todo, self._base, str(first)]
-        if invocation is not None:
-            variables = [f"{name}={value}" for name, value in invocation.environment().items()]
-            words += [invocation.cwd, *variables, "--", *invocation.argv()]
-        return shlex.join(words)
-
-    def _members(self, chunk: Chunk) -> Iterator[tuple[str, bytes]]:
-        inputs = self._invocation.inputs
-        # Read in batch mode too, and never used: mace_run aborts without it.
-        for tensor in inputs:
-            yield f"unused_{formatted_name(tensor)}", b""
-        for index, sample in enumerate(chunk.inputs):
-            for tensor in inputs:
-                yield f"in/{sample_file_name(tensor, _suffix(index))}", sample[tensor.name]
+    def _command(self, todo: str, *words: str) -> str:
+        return shlex.join(["sh", "-c", _script(), "batch.sh", todo, self._base, *words])
 
     def _check(self, chunk: Chunk) -> None:
         wanted = {tensor.name: tensor.size_bytes for tensor in self._invocation.inputs}
@@ -431,7 +429,30 @@ class RunningChunk:
 
 
 def _suffix(index: int) -> str:
-    return f"_{index:06d}"
+    """What ``split -a 4`` calls the file: ``_aaaa``, ``_aaab``, …"""
+    letters = ""
+    for _ in range(_SUFFIX_LETTERS):
+        index, letter = divmod(index, 26)
+        letters = chr(ord("a") + letter) + letters
+    if index:
+        raise ValueError("too many samples for one chunk")
+    return f"_{letters}"
+
+
+def _pieces(contents: Iterable[bytes], stop: threading.Event) -> Iterator[bytes]:
+    """Files one behind the other, in pieces that are worth a packet; ends early at ``stop``."""
+    held: list[bytes] = []
+    size = 0
+    for data in contents:
+        held.append(data)
+        size += len(data)
+        if size >= _PIECE_BYTES:
+            if stop.is_set():
+                return
+            yield b"".join(held)
+            held.clear()
+            size = 0
+    yield b"".join(held)
 
 
 class _Collector:

@@ -14,17 +14,21 @@ from collections.abc import Iterable, Iterator
 
 from droidmace.devices.base import Device
 from droidmace.errors import DeviceError, DeviceStorageError
-from droidmace.macerun.batch import BatchTransport, Chunk, ChunkOutputs, RunningChunk, SentChunk
-from droidmace.macerun.invocation import Invocation
+from droidmace.macerun.batch import (
+    SLOTS,
+    BatchTransport,
+    Chunk,
+    ChunkOutputs,
+    RunningChunk,
+    SentChunk,
+)
+from droidmace.macerun.invocation import Invocation, TensorArg
 from droidmace.macerun.session import MaceRunSession
 
 __all__ = ["BatchRunner", "Chunk", "ChunkOutputs"]
 
 DEFAULT_STORAGE_SHARE = 0.25
 """Of the phone's free storage."""
-CHUNKS_ON_PHONE = 2
-"""One that is computed, one that waits or arrives."""
-
 _FIRST_BYTES = 16 << 20
 _FIRST_SAMPLES = 1024
 _MAX_BYTES = 64 << 20
@@ -33,6 +37,9 @@ _TARGET_RUN_S = 10.0
 _BLOCK_BYTES = 4096
 _FILE_BYTES = 512
 """What a file costs besides its content: an inode, an entry in its folder."""
+_KEPT_BYTES = 256 << 20
+_KEPT_SHARE = 0.5
+"""Of the budget: for outputs that stay on the phone until the end."""
 _JOIN_S = 15.0
 
 
@@ -62,6 +69,7 @@ class BatchRunner:
         self._share = storage_share
         self._budget_bytes: float | None = None
         self._sample_run_s: float | None = None
+        self._kept_bytes = 0
 
     def chunk_size(self, sample_bytes: int, output_bytes: int, count: int) -> int:
         """How many of the ``count`` samples that are left the next chunk shall have.
@@ -118,7 +126,19 @@ class BatchRunner:
                 self._transport.remove()
 
     def _start(self, chunk: SentChunk | None) -> RunningChunk | None:
-        return None if chunk is None else self._transport.start(chunk)
+        """Start a chunk; its outputs stay until the end while they have room.
+
+        Removing and making files by the thousand again and again is slow on many file systems.
+        """
+        if chunk is None:
+            return None
+        size = chunk.count * _on_disk(self._invocation.outputs)
+        budget = self._budget_bytes
+        limit = _KEPT_BYTES if budget is None else min(_KEPT_BYTES, budget * _KEPT_SHARE)
+        keep = self._kept_bytes + size <= limit
+        if keep:
+            self._kept_bytes += size
+        return self._transport.start(chunk, keep_outputs=keep)
 
     def _learn(self, outputs: ChunkOutputs) -> None:
         self._sample_run_s = outputs.run_s / outputs.count
@@ -128,15 +148,11 @@ class BatchRunner:
         if self._budget_bytes is None:
             free = self._transport.free_bytes()
             self._budget_bytes = math.inf if free is None else free * self._share
-        files = len(self._invocation.inputs) + len(self._invocation.outputs)
-        on_disk = sum(
-            -(-tensor.size_bytes // _BLOCK_BYTES) * _BLOCK_BYTES + _FILE_BYTES
-            for tensor in (*self._invocation.inputs, *self._invocation.outputs)
-        )
-        need = max(on_disk, sample_bytes + output_bytes + files * _FILE_BYTES)
         if self._budget_bytes == math.inf:
             return _MAX_SAMPLES
-        room = int(self._budget_bytes // (CHUNKS_ON_PHONE * need))
+        on_disk = _on_disk((*self._invocation.inputs, *self._invocation.outputs))
+        need = max(on_disk, sample_bytes + output_bytes)
+        room = int(self._budget_bytes * (1 - _KEPT_SHARE) // (SLOTS * need))
         if room < 1:
             raise DeviceStorageError(
                 f"its share of {self._share:.0%} of the free storage "
@@ -148,6 +164,13 @@ class BatchRunner:
         return room
 
 
+def _on_disk(tensors: Iterable[TensorArg]) -> int:
+    """What a file for each of these takes at most."""
+    return sum(
+        -(-tensor.size_bytes // _BLOCK_BYTES) * _BLOCK_BYTES + _FILE_BYTES for tensor in tensors
+    )
+
+
 class _Sender:
     """Reads chunks and brings them to the phone, from a thread of its own."""
 
@@ -155,7 +178,7 @@ class _Sender:
         self._transport = transport
         self._chunks = chunks
         self._stopping = threading.Event()
-        self._room = threading.Semaphore(CHUNKS_ON_PHONE)
+        self._room = threading.Semaphore(SLOTS)
         self._sent: queue.SimpleQueue[SentChunk | BaseException | None] = queue.SimpleQueue()
         self._over = False
         self._thread = threading.Thread(target=self._work, name="batch sender", daemon=True)
