@@ -82,13 +82,13 @@ class AccuracyPlugin:
                 where=str(script),
                 hint="check the path of the plugin",
             ) from error
-        module = self._guarded("its import", lambda: _load(script))
+        module = self._guarded("import", lambda: _load(script))
         kind = getattr(module, CLASS, None)
         missing = [name for name in _METHODS if not callable(getattr(kind, name, None))]
         if not isinstance(kind, type) or missing:
-            lacks = f"whose {', '.join(missing)} is missing" if isinstance(kind, type) else "at all"
+            lacks = f"no {', '.join(missing)} in its" if isinstance(kind, type) else "no"
             raise InputError(
-                f"has no class {CLASS} {lacks}" if kind is None else f"has a {CLASS} {lacks}",
+                f"has {lacks} class {CLASS}",
                 where=str(script),
                 hint="see MACE's tools/accuracy_validator.py for what it must have",
             )
@@ -212,7 +212,7 @@ class AccuracyPlugin:
 
     def _wrong(self, call: str, what: str, line: str = "") -> InputError:
         return InputError(
-            f"the plugin's {call} {what}",
+            f"the plugin: {call} {what}",
             where=f"{self._script}{line}",
             hint="mend the plugin; MACE's tools/accuracy_validator.py shows the protocol",
             details=self._printed.text or None,
