@@ -54,7 +54,7 @@ def narrowed(
 
 def _parts(span: int, looks: int) -> int:
     """The least number whose ``looks``-th power is at least ``span``."""
-    parts = max(2, math.ceil(span ** (1 / looks)) - 1)
+    parts = max(2, math.ceil(math.pow(span, 1 / looks)) - 1)
     while parts**looks < span:
         parts += 1
     return parts

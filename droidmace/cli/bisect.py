@@ -1,0 +1,132 @@
+"""``droidmace bisect``: which op of a model goes wrong first on a phone's GPU."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from droidmace.cli.phones import model_name, one_phone
+from droidmace.config import load_deployment
+from droidmace.errors import EXIT_FAILED
+from droidmace.report.bisect_view import bisect_view
+from droidmace.report.phases import PhaseReporter
+from droidmace.workflows.bisect import bisect
+from droidmace.workflows.bisect_request import BisectRequest
+from droidmace.workflows.workplace import PhoneRequest
+
+DEFAULT_OUT = Path("out")
+DEFAULT_MEMORY_MIB = 512
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the application."""
+    app.command("bisect", no_args_is_help=True)(bisect_command)
+
+
+def bisect_command(
+    config: Annotated[
+        Path, typer.Option("--config", "-c", help="Deployment file (YAML).", show_default=False)
+    ],
+    serial: Annotated[
+        str | None,
+        typer.Option("--serial", "-s", help="The phone to run on; see 'droidmace devices'."),
+    ] = None,
+    emulate: Annotated[
+        bool, typer.Option("--emulate", help="Start an emulated phone for this call.")
+    ] = False,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            "--profile", help="With --emulate: its profile, a name or a file. [default: adreno]"
+        ),
+    ] = None,
+    driver: Annotated[
+        str | None,
+        typer.Option("--driver", help="With --emulate: the OpenCL driver that backs it."),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", help="The model, if the deployment file holds several."),
+    ] = None,
+    sample: Annotated[
+        int,
+        typer.Option(
+            "--sample", min=0, help="Which sample of the data set to run, counted from 0."
+        ),
+    ] = 0,
+    memory_mib: Annotated[
+        int,
+        typer.Option(
+            "--memory",
+            min=1,
+            help="MiB of tensors that one process may read and write; a net with more is "
+            "narrowed down in several runs first.",
+        ),
+    ] = DEFAULT_MEMORY_MIB,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for the reproducer.")
+    ] = DEFAULT_OUT,
+    mace_run: Annotated[
+        Path | None, typer.Option("--mace-run", help="The mace_run program to push.")
+    ] = None,
+    mace_root: Annotated[
+        Path | None,
+        typer.Option("--mace-root", help="A MACE source or build folder to take mace_run from."),
+    ] = None,
+    allow_plugin: Annotated[
+        bool,
+        typer.Option(
+            "--allow-plugin",
+            help="Run the Python code that the deployment file names for its samples. It can do "
+            "whatever you can: read it first.",
+        ),
+    ] = False,
+    adb_port: Annotated[
+        int | None,
+        typer.Option("--adb-port", min=1, max=65535, help="Port of the adb server."),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result as JSON; progress goes to stderr.")
+    ] = False,
+) -> None:
+    """Name the op that goes wrong first on a phone's GPU, and why.
+
+    The phone's CPU is the measure: every op runs on the GPU by itself, fed with the CPU's tensors.
+    Half precision, Winograd and the memory type are suspects. What is wrong is written as a small
+    model with its input. Takes at most log2(ops) + 3 processes.
+
+    Exit code 0: nothing is wrong. 1: something is. 2: an error.
+    """
+    deployment = load_deployment(config)
+    name = model_name(deployment, model)
+    console = Console(stderr=as_json)
+    with one_phone(serial, emulate=emulate, profile=profile, driver=driver, adb_port=adb_port) as (
+        chosen,
+        port,
+    ):
+        request = BisectRequest(
+            phone=PhoneRequest(
+                serial=chosen,
+                deployment=deployment,
+                model_name=name,
+                adb_port=port,
+                mace_run=mace_run,
+                mace_root=mace_root,
+            ),
+            out_dir=out,
+            sample=sample,
+            memory_bytes=memory_mib << 20,
+            allow_plugin=allow_plugin,
+        )
+        with PhaseReporter(console) as reporter:
+            result = bisect(request, reporter)
+    if as_json:
+        typer.echo(json.dumps(result.as_document(), indent=2))
+    else:
+        Console().print(bisect_view(result))
+    if result.found:
+        raise typer.Exit(EXIT_FAILED)

@@ -1,0 +1,391 @@
+"""Which op of a net goes wrong first: what is run, and what follows from it.
+
+The CPU's tensors are the measure. Each op is fed with them by itself on the GPU, all in one
+process, so no op inherits another's error. Only a net whose tensors are too many for that, or whose
+ops are all right by themselves, is narrowed down along its order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from droidmace.errors import MaceRunError
+from droidmace.formats.netdef import DeviceType, MemoryType, MultiNetDef
+from droidmace.graphs.activations import frontier
+from droidmace.graphs.parts import Dissection, Part, describe
+from droidmace.graphs.variants import (
+    in_memory,
+    is_half,
+    memory_type,
+    packed,
+    uses_winograd,
+    without_winograd,
+)
+from droidmace.results.bisect import (
+    Cause,
+    OpComparison,
+    OutputComparison,
+    Suspect,
+    TensorError,
+)
+from droidmace.validation.bisection import narrowed, positions, run_limit
+from droidmace.validation.tensor_error import (
+    Array,
+    Limits,
+    least_error,
+    net_limits,
+    op_limits,
+    tensor_error,
+)
+from droidmace.workflows.bisect_runs import PartRunner, Tensors
+
+FP32 = "fp32"
+NO_WINOGRAD = "without Winograd"
+_OTHER_MEMORY = {
+    MemoryType.GPU_IMAGE: (MemoryType.GPU_BUFFER, "in buffers"),
+    MemoryType.GPU_BUFFER: (MemoryType.GPU_IMAGE, "in images"),
+}
+_SUSPECT_RUNS = 2
+"""Processes that narrowing down leaves for suspects."""
+_NARROWING_RUNS = 5
+"""Processes that narrowing down takes, with a single look."""
+_ROUNDING_FACTOR = 8
+"""An error so many times the limit is no rounding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reproduction:
+    """What shows the error again: a part with its tensors, by the whole net's names."""
+
+    part: Part
+    inputs: Mapping[str, Array]
+    """Those that are activations; the others are the model's inputs."""
+    expected: Tensors
+    found: Tensors
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What the runs showed. ``suspected``: the first and last op that may be the culprit."""
+
+    cause: Cause
+    culprit: OpComparison | None
+    suspected: tuple[int, int]
+    outputs: tuple[OutputComparison, ...]
+    ops: tuple[OpComparison, ...]
+    suspects: tuple[Suspect, ...]
+    reproduction: Reproduction | None
+    input_peak: float = 0.0
+    """The largest value that the culprit reads."""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Hunt:
+    """One search. ``weights``: the content of the whole model's ``.data`` file."""
+
+    runner: PartRunner
+    gpu_graph: str
+    """The whole model for the GPU, on the phone."""
+    weights: bytes | memoryview
+    memory_bytes: int
+    _cpu: dict[str, Array] = field(default_factory=dict)
+    _gpu: dict[str, Array] = field(default_factory=dict)
+    _warnings: list[str] = field(default_factory=list)
+
+    @property
+    def _dissection(self) -> Dissection:
+        return self.runner.desk.dissection
+
+    @property
+    def _half(self) -> bool:
+        return is_half(self._dissection.net)
+
+    @property
+    def run_limit(self) -> int:
+        """Processes at most."""
+        return run_limit(len(self._dissection.net.ops))
+
+    @property
+    def _runs_left(self) -> int:
+        return self.run_limit - len(self.runner.runs)
+
+    def hunt(self) -> Finding:
+        """Search. Raises what runs raise; a suspect that cannot be run is no error."""
+        known = self._dissection.activations
+        last = len(self._dissection.net.ops) - 1
+        right, wrong = -1, last
+        # Once as what an op makes, and once as what the next one is fed with.
+        needed_bytes = 2 * sum(one.size_bytes for one in known.values())
+        if needed_bytes <= self.memory_bytes or self.run_limit < _NARROWING_RUNS:
+            self._on_cpu(tuple(known), "every tensor")
+            outputs = self._whole_net()
+        else:
+            outputs, right, wrong = self._narrowed_by_memory(last)
+            if not any(one.differs for one in outputs):
+                return self._finding(Cause.NOTHING, None, (0, last), outputs, ())
+            self._on_cpu(self._around(range(right + 1, wrong + 1)), f"ops {right + 1} to {wrong}")
+        ops = self._by_themselves(range(right + 1, wrong + 1))
+        culprit = next((op for op in ops if op.wrong), None)
+        if culprit is not None:
+            return self._examined(culprit, outputs, ops)
+        if not any(one.differs for one in outputs):
+            return self._finding(Cause.NOTHING, None, (right + 1, wrong), outputs, ops)
+        return self._in_net(right, wrong, outputs, ops)
+
+    def _on_cpu(self, names: Sequence[str], what: str) -> None:
+        """Compute tensors where they are right, and leave them on the phone."""
+        part = self._dissection.up_to(names)
+        self._cpu.update(self.runner.part(part, DeviceType.CPU, what, keep=True))
+
+    def _whole_net(self) -> tuple[OutputComparison, ...]:
+        found = self.runner.whole_net(self.gpu_graph, DeviceType.GPU, "the net as it is")
+        self._gpu.update(found)
+        return tuple(self._compared(name, values) for name, values in found.items())
+
+    def _compared(self, name: str, values: Array) -> OutputComparison:
+        limits = net_limits(half=self._half)
+        error = least_error(values, self._cpu[name], limits)
+        threshold = self.runner.desk.model.similarity_threshold
+        return OutputComparison(name, error, limits.exceeded(error) or error.cosine < threshold)
+
+    def _narrowed_by_memory(self, last: int) -> tuple[tuple[OutputComparison, ...], int, int]:
+        """The net's outputs, a right position and a wrong one, a few tensors at a time."""
+        # Two runs a look, and three more before and after all of them; suspects take theirs.
+        looks = max(1, (self.run_limit - _NARROWING_RUNS - _SUSPECT_RUNS) // 2 + 1)
+        own = [one.name for one in self._dissection.net.output_infos]
+        own = [name for name in own if name in self._dissection.activations]
+        first = self._frontiers(positions(-1, last, looks))
+        self._on_cpu(tuple(dict.fromkeys((*own, *first))), "outputs and some tensors")
+        outputs = self._whole_net()
+        if not any(one.differs for one in outputs):
+            self._warnings.append(
+                "the ops were not looked at one by one: their tensors take more than --memory"
+            )
+            return outputs, -1, last
+
+        def are_wrong(asked: Sequence[int]) -> list[bool]:
+            names = self._frontiers(asked)
+            if missing := [name for name in names if name not in self._cpu]:
+                self._on_cpu(missing, "some tensors")
+            return self._wrong_in_net(asked)
+
+        right, wrong = narrowed(-1, last, looks, are_wrong)
+        self._cpu.clear()
+        return outputs, right, wrong
+
+    def _frontiers(self, asked: Iterable[int]) -> tuple[str, ...]:
+        net, known = self._dissection.net, self._dissection.activations
+        return tuple(dict.fromkeys(n for one in asked for n in frontier(net, known, one)))
+
+    def _wrong_in_net(self, asked: Sequence[int]) -> list[bool]:
+        """Whether what the GPU hands on at these positions is wrong."""
+        names = self._frontiers(asked)
+        if not names:
+            return [False] * len(asked)
+        part = self._dissection.up_to(names)
+        found = self.runner.part(part, DeviceType.GPU, f"{len(names)} tensors inside the net")
+        self._gpu.update(found)
+        limits = net_limits(half=self._half)
+        bad = {
+            name
+            for name, values in found.items()
+            if limits.exceeded(least_error(values, self._cpu[name], limits))
+        }
+        return [bool(bad.intersection(self._frontiers([one]))) for one in asked]
+
+    def _around(self, ops: Iterable[int]) -> tuple[str, ...]:
+        """What these ops by themselves read and make."""
+        part = self._dissection.alone(ops)
+        known = self._dissection.activations
+        return tuple(name for name in (*part.inputs, *part.outputs) if name in known)
+
+    def _by_themselves(self, indices: Iterable[int]) -> tuple[OpComparison, ...]:
+        """Each op on the GPU, fed with what the CPU has made."""
+        net = self._dissection.net
+        part = self._dissection.alone(indices)
+        if len(net.ops) > 1:
+            found = self.runner.part(part, DeviceType.GPU, "every op by itself")
+        else:
+            found = {name: self._gpu[name] for name in part.outputs}
+        self._gpu.update(found)
+        ops = []
+        for index, op in enumerate(net.ops):
+            names = [name for name in op.outputs if name in found]
+            if not names or not set(names) <= set(part.outputs):
+                continue
+            limits = op_limits(half=self._half)
+            errors = {name: least_error(found[name], self._cpu[name], limits) for name in names}
+            ops.append(_comparison(self._dissection, index, errors, limits))
+        return tuple(ops)
+
+    def _examined(
+        self,
+        culprit: OpComparison,
+        outputs: tuple[OutputComparison, ...],
+        ops: tuple[OpComparison, ...],
+    ) -> Finding:
+        """A wrong op, and what its error goes away with."""
+        part = self._dissection.alone([culprit.index])
+        fed = {name: self._cpu[name] for name in part.inputs if name in self._cpu}
+        input_error = [tensor_error(values, values) for values in fed.values()]
+        input_peak = max((one.cpu_peak for one in input_error), default=0.0)
+        suspects = tuple(self._suspects(part, culprit))
+        overflowing = culprit.error.overflowing + sum(one.overflowing for one in input_error)
+        cause = cause_of(culprit.error, suspects, half=self._half, overflowing=overflowing > 0)
+        reproduction = Reproduction(
+            part,
+            fed,
+            {name: self._cpu[name] for name in part.outputs},
+            {name: self._gpu[name] for name in part.outputs},
+        )
+        return self._finding(
+            cause,
+            culprit,
+            (culprit.index, culprit.index),
+            outputs,
+            ops,
+            suspects,
+            reproduction,
+            input_peak,
+        )
+
+    def _suspects(self, part: Part, culprit: OpComparison) -> Iterable[Suspect]:
+        """The op in other ways, as long as runs are left."""
+        net = self._dissection.net
+        ways: list[tuple[str, MultiNetDef, bool]] = []
+        if self._half:
+            ways.append((FP32, part.model, True))
+        if uses_winograd(net.ops[culprit.index]):
+            ways.append((NO_WINOGRAD, without_winograd(part.model), False))
+        memory, name = _OTHER_MEMORY[memory_type(net)]
+        ways.append((name, in_memory(part.model, memory), False))
+        for name, model, float32 in ways:
+            if self._runs_left < 1:
+                yield Suspect(name, False, None, f"no run is left of {self.run_limit}")
+                continue
+            yield self._tried(name, part, model, float32=float32)
+
+    def _tried(self, name: str, part: Part, model: MultiNetDef, *, float32: bool) -> Suspect:
+        changed, weights = packed(model, self.weights, float32=float32)
+        variant = Part(changed, part.inputs, part.outputs)
+        try:
+            found = self.runner.part(variant, DeviceType.GPU, f"{name}", weights=weights)
+        except MaceRunError as error:
+            return Suspect(name, False, None, error.message)
+        limits = op_limits(half=self._half and not float32)
+        errors = [least_error(found[one], self._cpu[one], limits) for one in part.outputs]
+        worst = _worst(errors, limits)
+        return Suspect(name, not limits.exceeded(worst), worst)
+
+    def _in_net(
+        self,
+        right: int,
+        wrong: int,
+        outputs: tuple[OutputComparison, ...],
+        ops: tuple[OpComparison, ...],
+    ) -> Finding:
+        """Every op is right by itself, and still the net is wrong."""
+        suspects: list[Suspect] = []
+        if self._half and self._runs_left > 0:
+            suspects.append(self._whole_in_float32())
+            if suspects[0].right:
+                return self._finding(
+                    Cause.ROUNDING, None, (right + 1, wrong), outputs, ops, tuple(suspects)
+                )
+        if wrong - right > 1 and set(self._dissection.activations) <= set(self._cpu):
+            right, wrong = narrowed(right, wrong, self._runs_left, self._wrong_in_net)
+        reproduction = None
+        culprit = None
+        if wrong - right == 1:
+            culprit = next((op for op in ops if op.index == wrong), None)
+        if culprit is not None and culprit.output in self._gpu:
+            part = self._dissection.up_to([culprit.output])
+            reproduction = Reproduction(part, {}, {culprit.output: self._cpu[culprit.output]}, {})
+        return self._finding(
+            Cause.IN_NET,
+            culprit,
+            (right + 1, wrong),
+            outputs,
+            ops,
+            tuple(suspects),
+            reproduction,
+        )
+
+    def _whole_in_float32(self) -> Suspect:
+        own = [one.name for one in self._dissection.net.output_infos]
+        part = self._dissection.up_to([n for n in own if n in self._dissection.activations])
+        changed, weights = packed(part.model, self.weights, float32=True)
+        variant = Part(changed, part.inputs, part.outputs)
+        try:
+            found = self.runner.part(variant, DeviceType.GPU, f"the net in {FP32}", weights=weights)
+        except MaceRunError as error:
+            return Suspect(FP32, False, None, error.message)
+        compared = [self._compared(name, values) for name, values in found.items()]
+        worst = _worst([one.error for one in compared], net_limits(half=self._half))
+        return Suspect(FP32, not any(one.differs for one in compared), worst)
+
+    def _finding(
+        self,
+        cause: Cause,
+        culprit: OpComparison | None,
+        suspected: tuple[int, int],
+        outputs: tuple[OutputComparison, ...],
+        ops: tuple[OpComparison, ...],
+        suspects: tuple[Suspect, ...] = (),
+        reproduction: Reproduction | None = None,
+        input_peak: float = 0.0,
+    ) -> Finding:
+        return Finding(
+            cause=cause,
+            culprit=culprit,
+            suspected=suspected,
+            outputs=outputs,
+            ops=ops,
+            suspects=suspects,
+            reproduction=reproduction,
+            input_peak=input_peak,
+            warnings=tuple(self._warnings),
+        )
+
+
+def cause_of(
+    error: TensorError, suspects: Sequence[Suspect], *, half: bool, overflowing: bool
+) -> Cause:
+    """Why an op is wrong by itself. ``overflowing``: it reads or makes what fp16 cannot hold."""
+    outcome = {one.name: one.right for one in suspects if one.error is not None}
+    right_in_float32 = outcome.get(FP32)
+    beyond_half = overflowing or (right_in_float32 and error.lost > 0)
+    if half and beyond_half and right_in_float32 is not False:
+        return Cause.OVERFLOW
+    if outcome.get(NO_WINOGRAD):
+        return Cause.WINOGRAD
+    rounding = _ROUNDING_FACTOR * op_limits(half=True).relative
+    if right_in_float32 and not error.lost and error.relative <= rounding:
+        return Cause.PRECISION
+    return Cause.KERNEL
+
+
+def _comparison(
+    dissection: Dissection, index: int, errors: Mapping[str, TensorError], limits: Limits
+) -> OpComparison:
+    """An op by the worst of its outputs."""
+    worst = _worst(list(errors.values()), limits)
+    output = next(name for name, error in errors.items() if error is worst)
+    return OpComparison(
+        index=index,
+        name=dissection.net.ops[index].name,
+        what=describe(dissection.net, index),
+        output=output,
+        shape=dissection.activations[output].shape,
+        error=worst,
+        wrong=limits.exceeded(worst),
+    )
+
+
+def _worst(errors: Sequence[TensorError], limits: Limits) -> TensorError:
+    return max(
+        errors,
+        key=lambda one: (one.lost, max(one.relative / limits.relative, one.peak / limits.peak)),
+    )
