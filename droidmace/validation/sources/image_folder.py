@@ -47,7 +47,7 @@ class ImageFolderSource:
         excluded: int = 0,
     ) -> None:
         # Told before a phone is waited for.
-        pillow_image("reading images")
+        self._decoder = f"pillow {pillow_image('reading images').__version__}"
         self._folder = folder
         self._files = tuple(files)
         self._labels = None if labels is None else tuple(labels)
@@ -66,8 +66,11 @@ class ImageFolderSource:
 
     @property
     def identity(self) -> str:
-        """A hash of names, sizes, times of change and labels; images are not read for it."""
-        digest = hashlib.sha256()
+        """A hash of names, sizes, times of change and labels, and of which Pillow decodes.
+
+        Images are not read for it.
+        """
+        digest = hashlib.sha256(self._decoder.encode())
         for file in self._files:
             digest.update(f"{file.name}\0{file.size_bytes}\0{file.modified_ns}\n".encode())
         if self._labels is not None:
