@@ -76,7 +76,13 @@ class _Story:
             weights = _mapped(plan.matter.files.data)
             with self._phase("search") as phase:
                 runner = PartRunner(plan.desk, phase.progress)
-                hunt = Hunt(runner, _gpu_graph(plan.desk), weights, self._request.memory_bytes)
+                hunt = Hunt(
+                    runner,
+                    _gpu_graph(plan.desk),
+                    weights,
+                    plan.matter.inputs,
+                    self._request.memory_bytes,
+                )
                 finding = self._hunted(hunt)
                 phase.summary = f"{len(runner.runs)} of at most {hunt.run_limit} runs"
             lock.check()

@@ -96,12 +96,14 @@ class PartRunner:
         what: str,
         *,
         weights: bytes | None = None,
+        inputs: Mapping[str, bytes] | None = None,
         keep: bool = False,
     ) -> Tensors:
         """A part of the net, fed with the tensors that were kept (see :func:`feed`).
 
-        ``weights``: of its own, instead of the whole model's. ``keep``: leave what it makes on the
-        phone for parts to come.
+        ``weights``: of its own, instead of the whole model's. ``inputs``: all of its inputs by the
+        net's names, instead of those that were kept. ``keep``: leave what it makes on the phone for
+        parts to come.
         """
         desk = self.desk
         graph = posixpath.join(desk.folder, "part.pb")
@@ -110,13 +112,16 @@ class PartRunner:
         if weights is not None:
             data = posixpath.join(desk.folder, "part.data")
             desk.device.push(weights, data)
+        for name, content in (inputs or {}).items():
+            short = formatted_name(part.inputs[name])
+            desk.device.push(content, f"{desk.tensor_prefix('fed')}_{short}")
         invocation = replace(
             desk.base,
             model_file=graph,
             model_data_file=data,
             inputs=tuple(desk.input_arg(*pair) for pair in part.inputs.items()),
             outputs=tuple(desk.output_arg(*pair) for pair in part.outputs.items()),
-            input_file=desk.tensor_prefix("kept"),
+            input_file=desk.tensor_prefix("kept" if inputs is None else "fed"),
             output_file=desk.tensor_prefix("kept" if keep else "made"),
         )
         return self._run(invocation, part.outputs, runtime, what)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from droidmace.errors import MaceRunError
 from droidmace.formats.netdef import DeviceType, MemoryType, MultiNetDef
 from droidmace.graphs.activations import frontier
@@ -42,6 +44,7 @@ from droidmace.workflows.bisect_runs import PartRunner, Tensors
 
 FP32 = "fp32"
 NO_WINOGRAD = "without Winograd"
+ROUNDED = "on the CPU with inputs rounded to fp16"
 _OTHER_MEMORY = {
     MemoryType.GPU_IMAGE: (MemoryType.GPU_BUFFER, "in buffers"),
     MemoryType.GPU_BUFFER: (MemoryType.GPU_IMAGE, "in images"),
@@ -50,8 +53,10 @@ _SUSPECT_RUNS = 2
 """Processes that narrowing down leaves for suspects."""
 _NARROWING_RUNS = 5
 """Processes that narrowing down takes, with a single look."""
-_ROUNDING_FACTOR = 8
-"""An error so many times the limit is no rounding."""
+_ROUNDING_SHARE = 0.25
+"""An error is rounding if that of the inputs alone makes so much of it."""
+_ROUNDING_FACTOR = 4
+"""An error so many times the limit is no rounding by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,8 @@ class Hunt:
     gpu_graph: str
     """The whole model for the GPU, on the phone."""
     weights: bytes | memoryview
+    inputs: Mapping[str, bytes]
+    """The model's, as files."""
     memory_bytes: int
     _cpu: dict[str, Array] = field(default_factory=dict)
     _gpu: dict[str, Array] = field(default_factory=dict)
@@ -259,13 +266,47 @@ class Hunt:
             ways.append((FP32, part.model, True))
         if uses_winograd(net.ops[culprit.index]):
             ways.append((NO_WINOGRAD, without_winograd(part.model), False))
-        memory, name = _OTHER_MEMORY[memory_type(net)]
-        ways.append((name, in_memory(part.model, memory), False))
+        memory, memory_name = _OTHER_MEMORY[memory_type(net)]
+        ways.append((memory_name, in_memory(part.model, memory), False))
+        right_in_float32 = False
         for name, model, float32 in ways:
+            if name == memory_name and right_in_float32 and not culprit.error.lost:
+                yield self._rounded(part)
             if self._runs_left < 1:
-                yield Suspect(name, False, None, f"no run is left of {self.run_limit}")
+                yield self._not_tried(name)
                 continue
-            yield self._tried(name, part, model, float32=float32)
+            tried = self._tried(name, part, model, float32=float32)
+            right_in_float32 |= float32 and tried.right
+            yield tried
+
+    def _not_tried(self, name: str) -> Suspect:
+        return Suspect(name, False, None, f"no run is left of {self.run_limit}")
+
+    def _rounded(self, part: Part) -> Suspect:
+        """What the rounding of the inputs alone makes of the op: its error is one of the net's."""
+        if self._runs_left < 1:
+            return self._not_tried(ROUNDED)
+        fed = {}
+        for name in part.inputs:
+            content = self.inputs.get(name)
+            if name in self._cpu:
+                values = self._cpu[name]
+            elif content is not None and name in self._float_inputs():
+                values = np.frombuffer(content, "<f4")
+            else:
+                fed[name] = content or b""
+                continue
+            with np.errstate(over="ignore"):
+                fed[name] = values.astype(np.float16).astype("<f4").tobytes()
+        found = self.runner.part(part, DeviceType.CPU, ROUNDED, inputs=fed)
+        limits = op_limits(half=True)
+        errors = [least_error(found[one], self._cpu[one], limits) for one in part.outputs]
+        worst = _worst(errors, limits)
+        return Suspect(ROUNDED, not limits.exceeded(worst), worst)
+
+    def _float_inputs(self) -> set[str]:
+        model = self.runner.desk.model
+        return {spec.name for spec in model.inputs if spec.data_type == "float32"}
 
     def _tried(self, name: str, part: Part, model: MultiNetDef, *, float32: bool) -> Suspect:
         changed, weights = packed(model, self.weights, float32=float32)
@@ -361,9 +402,13 @@ def cause_of(
         return Cause.OVERFLOW
     if outcome.get(NO_WINOGRAD):
         return Cause.WINOGRAD
-    rounding = _ROUNDING_FACTOR * op_limits(half=True).relative
-    if right_in_float32 and not error.lost and error.relative <= rounding:
-        return Cause.PRECISION
+    if right_in_float32 and not error.lost:
+        rounding = _ROUNDING_FACTOR * op_limits(half=True).relative
+        rounded = next((one.error for one in suspects if one.name == ROUNDED), None)
+        if rounded is not None:
+            rounding = max(rounding, rounded.relative / _ROUNDING_SHARE)
+        if error.relative <= rounding:
+            return Cause.PRECISION
     return Cause.KERNEL
 
 
