@@ -11,6 +11,7 @@ import io
 import posixpath
 import shlex
 import tarfile
+import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
@@ -82,7 +83,8 @@ def _series_script() -> str:
 class Series:
     """Runs processes that differ only in their tuned parameters.
 
-    ``folder`` is a folder of its own below the session's root, for the parameter files.
+    ``folder`` is the name of two folders below the session's root that the parameter files get in
+    turns: ``FOLDER.0`` and ``FOLDER.1``.
     """
 
     def __init__(
@@ -108,31 +110,63 @@ class Series:
         self._limits = limits or WatchLimits()
         self._clock = clock
         self._prepared = False
+        self._sending = threading.Lock()
+        self._turn = 0
+        self._ahead: tuple[bytes | None, ...] | None = None
 
     def run(
         self, parameter_files: Sequence[bytes | None], *, timeout_s: float, rounds: int = 1
     ) -> Generator[ProcessOutcome, None, None]:
         """One process per parameter file (None: without one), each outcome as it ends, in order.
 
-        ``timeout_s`` is for one process. Close the iterator to stop what runs on the phone.
-        Raises ``MaceRunError`` where no process can be started at all, and the device's own
+        The files are sent by the call itself; the first process begins when the first outcome is
+        asked for. ``timeout_s`` is for one process. Close the iterator to stop what runs on the
+        phone. Raises ``MaceRunError`` where no process can be started at all, and the device's own
         ``DeviceError`` s.
         """
-        if not parameter_files:
-            return
         invocation = replace(self._invocation, rounds=rounds)
+        if not parameter_files:
+            return self._run(invocation, "", (), timeout_s)
         self._prepare(invocation)
-        self._send(parameter_files)
+        with self._sending:
+            self._turn += 1
+            folder = self._folder_of(self._turn)
+            ahead, self._ahead = self._ahead or (), None
+            if ahead[: len(parameter_files)] != tuple(parameter_files):
+                self._send(parameter_files, folder)
+        return self._run(invocation, folder, parameter_files, timeout_s)
+
+    def send_ahead(self, parameter_files: Sequence[bytes | None]) -> None:
+        """Bring the files of the next :meth:`run` to the phone while this one goes on.
+
+        For another thread. The next run may be of fewer of them, or of others, which are sent then.
+        """
+        with self._sending:
+            self._ahead = None
+            self._send(parameter_files, self._folder_of(self._turn + 1))
+            self._ahead = tuple(parameter_files)
+
+    def _run(
+        self,
+        invocation: Invocation,
+        folder: str,
+        parameter_files: Sequence[bytes | None],
+        timeout_s: float,
+    ) -> Generator[ProcessOutcome, None, None]:
         number, count = 0, len(parameter_files)
         while number < count:
-            suspect = yield from self._run_from(invocation, range(number, count), timeout_s)
+            suspect = yield from self._run_from(invocation, folder, range(number, count), timeout_s)
             if suspect is None:
                 return
             # Nothing else runs on the phone now.
             number = suspect.process.number
-            has_file = parameter_files[number] is not None
-            yield self._blame(invocation, suspect, timeout_s, has_file=has_file)
+            parameters = None if parameter_files[number] is None else f"{folder}/{number}"
+            yield self._blame(invocation, suspect, timeout_s, parameters)
             number += 1
+
+    def _folder_of(self, turn: int) -> str:
+        """Not the one that the processes under way read."""
+        return f"{self._folder}.{turn % 2}"
 
     def _prepare(self, invocation: Invocation) -> None:
         if not self._prepared:
@@ -140,7 +174,7 @@ class Series:
             device_files.prepare(self._device, invocation, expected, self._root)
             self._prepared = True
 
-    def _send(self, parameter_files: Sequence[bytes | None]) -> None:
+    def _send(self, parameter_files: Sequence[bytes | None], folder: str) -> None:
         """All files in one archive; the script unpacks it."""
         packed = io.BytesIO()
         # USTAR is what toybox of every Android release reads.
@@ -150,16 +184,16 @@ class Series:
                     member = tarfile.TarInfo(str(number))
                     member.size, member.mode = len(data), 0o644
                     archive.addfile(member, io.BytesIO(data))
-        self._device.push(packed.getvalue(), f"{self._folder}.tar")
+        self._device.push(packed.getvalue(), f"{folder}.tar")
 
-    def _command(self, invocation: Invocation, numbers: range) -> str:
+    def _command(self, invocation: Invocation, folder: str, numbers: range) -> str:
         variables = [f"{name}={value}" for name, value in invocation.environment().items()]
-        words = ["sh", "-c", _series_script(), "series.sh", invocation.cwd, self._folder]
+        words = ["sh", "-c", _series_script(), "series.sh", invocation.cwd, folder]
         words += [str(numbers[0]), str(numbers[-1]), *variables, "--"]
         return shlex.join([*words, *invocation.argv()])
 
     def _run_from(
-        self, invocation: Invocation, numbers: range, timeout_s: float
+        self, invocation: Invocation, folder: str, numbers: range, timeout_s: float
     ) -> Generator[ProcessOutcome, None, _Suspect | None]:
         """Yield outcomes; return the process that has to be looked at, and at which this ended."""
         reader = SeriesReader(numbers)
@@ -168,7 +202,7 @@ class Series:
         watch = _Watch(self._limits, self._clock)
         # Leaving the context early, by whatever exception, stops the processes on the device.
         with self._device.start(
-            self._command(invocation, numbers),
+            self._command(invocation, folder, numbers),
             timeout_s=total_s,
             silence_s=self._limits.heartbeat_s,
         ) as command:
@@ -223,7 +257,7 @@ class Series:
         return _Suspect(running, kind, error.message, wall_s)
 
     def _blame(
-        self, invocation: Invocation, suspect: _Suspect, timeout_s: float, *, has_file: bool
+        self, invocation: Invocation, suspect: _Suspect, timeout_s: float, parameters: str | None
     ) -> ProcessFailure:
         """Run it once more, with a log that names each kernel before it runs, through a terminal.
 
@@ -231,7 +265,7 @@ class Series:
         """
         began_s = self._clock()
         failure = ProcessFailure(suspect.kind, suspect.reason, suspect.wall_s)
-        if not has_file:
+        if parameters is None:
             return failure
         last_key: str | None = None
         guilty: str | None = None
@@ -247,7 +281,7 @@ class Series:
             invocation,
             rounds=min(invocation.rounds, 1),
             vlog_level=BLAME_VLOG,
-            opencl_parameter_file=f"{self._folder}/{suspect.process.number}",
+            opencl_parameter_file=parameters,
         )
         try:
             self._session.run(named, timeout_s=timeout_s, on_line=on_line, pty=True)
