@@ -121,7 +121,7 @@ class EntryPointSource:
         return InputError(
             f"entry {index} {what}",
             where=self._where,
-            hint="entries are (value, label); see docs/validation.md",
+            hint="entries are (value, label); see docs/datasets.md",
         )
 
     @contextmanager
