@@ -54,8 +54,10 @@ def _along_first(values: NDArray[Any], length: int, interpolation: Interpolation
         return total.astype(np.float32)
     whole = np.trunc(weights * (1 << _PLACES) + np.copysign(0.5, weights)).astype(np.int32)
     sums = np.full((length, *values.shape[1:]), 1 << (_PLACES - 1), np.int32)
+    product = np.empty_like(sums)
     for tap in range(places.shape[1]):
-        sums += values[places[:, tap]] * whole[:, tap].reshape(shape)
+        np.multiply(values[places[:, tap]], whole[:, tap].reshape(shape), out=product)
+        sums += product
     sums >>= _PLACES
     return np.clip(sums, 0, 255, out=sums).astype(np.uint8)
 
@@ -91,7 +93,8 @@ def _weights(
             total += weight
         places[index, : end - begin] = range(begin, end)
         weights[index, : end - begin] = [weight / total if total else 0.0 for weight in found]
-    return places, weights
+    used = int(np.flatnonzero(weights.any(axis=0)).max(initial=0)) + 1
+    return places[:, :used], weights[:, :used]
 
 
 def _box(x: float) -> float:
