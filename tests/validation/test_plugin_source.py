@@ -205,6 +205,16 @@ def test_judging_that_fails(tmp_path: Path) -> None:
         plugin.result()
 
 
+def test_only_its_own_print_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = changed('print("preparing"', 'import sys; print("told", file=sys.stderr); print("kept"')
+    plugin = loaded(tmp_path, text)
+    for _ in plugin.read(0, 1):
+        sys.stdout.write("ours\n")
+    assert plugin.printed.endswith("kept 0 1\n")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("ours\n", "told\n")
+
+
 def test_what_it_prints_is_bounded(tmp_path: Path) -> None:
     plugin = loaded(tmp_path, changed('print("preparing"', 'print("x" * 10_000_000 + "end"'))
     list(plugin.read(0, 1))

@@ -11,14 +11,14 @@ asked for, whoever wrote the deployment file that names it.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import io
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +73,7 @@ class AccuracyPlugin:
         self._inputs = tuple(inputs)
         self._outputs = tuple(outputs)
         self._printed = _Tail()
+        self._sink = self._printed
         self._waiting = _Waiting()
         try:
             self._script_sha256 = sha256_of_file(script)
@@ -82,7 +83,7 @@ class AccuracyPlugin:
                 where=str(script),
                 hint="check the path of the plugin",
             ) from error
-        module = self._guarded("import", lambda: _load(script))
+        module = self._guarded("import", lambda: _load(script, self._print))
         kind = getattr(module, CLASS, None)
         missing = [name for name in _METHODS if not callable(getattr(kind, name, None))]
         if not isinstance(kind, type) or missing:
@@ -150,8 +151,11 @@ class AccuracyPlugin:
         """What ``result()`` prints, and what it returns if it returns something."""
         if self._waiting.count:
             self._judge(self._waiting.count)
-        said = _Tail()
-        returned = self._guarded("result()", self._validator.result, said)
+        said = self._sink = _Tail()
+        try:
+            returned = self._guarded("result()", self._validator.result)
+        finally:
+            self._sink = self._printed
         parts = [said.text.strip(), "" if returned is None else str(returned)]
         return "\n".join(part for part in parts if part)
 
@@ -197,11 +201,25 @@ class AccuracyPlugin:
             raise self._wrong(f"{method}()", f"returned {value}, not 1 to {most}")
         return int(value)
 
-    def _guarded(self, call: str, function: Callable[[], Any], printed: _Tail | None = None) -> Any:  # noqa: ANN401 - whatever the plugin returns
-        """The call's result; what it prints is kept, so that it does not end up in our output."""
+    def _print(
+        self,
+        *values: object,
+        sep: str | None = None,
+        end: str | None = None,
+        file: TextIO | None = None,
+        flush: bool = False,
+    ) -> None:
+        """The plugin's ``print``: its text is kept, so that it does not end up in our output.
+
+        Of the script alone: standard output itself belongs to all threads.
+        """
+        sink = self._sink if file in (None, sys.stdout) else file
+        print(*values, sep=sep, end=end, file=sink, flush=flush)
+
+    def _guarded(self, call: str, function: Callable[[], Any]) -> Any:  # noqa: ANN401 - anything
+        """The call's result, or an error that names the call."""
         try:
-            with contextlib.redirect_stdout(printed or self._printed):
-                return function()
+            return function()
         except MemoryError:
             raise
         # Even sys.exit: a plugin does not end the run without a word.
@@ -259,11 +277,12 @@ class _Tail(io.TextIOBase):
         return len(text)
 
 
-def _load(script: Path) -> ModuleType:
+def _load(script: Path, print_: Callable[..., None]) -> ModuleType:
     spec = importlib.util.spec_from_file_location(_MODULE, script)
     if spec is None or spec.loader is None:
         raise ImportError("its name does not end in .py")
     module = importlib.util.module_from_spec(spec)
+    vars(module)["print"] = print_
     # Not among sys.modules: two plugins in one process are two modules.
     spec.loader.exec_module(module)
     return module
