@@ -121,13 +121,7 @@ def _said(result: BenchResult) -> list[RenderableType]:
     rounds = result.settings.get("rounds", 0)
     lines = [
         f"a sample of the latency is one fresh process: its average over {rounds} inferences",
-        f"programs at the start: {result.programs_from_cache} from the compiled program, "
-        f"{result.programs_from_source} from source"
-        + (
-            f"; {result.kernels_with_parameters} kernels with tuned parameters"
-            if result.kernels_with_parameters
-            else ""
-        ),
+        _programs(result),
     ]
     latency = Distribution.of(result.latencies_ms)
     if len(latency.histogram) > 1:
@@ -146,6 +140,19 @@ def _said(result: BenchResult) -> list[RenderableType]:
     if result.profile is not None and result.profile.macs is not None:
         more.append(_macs(result.profile))
     return rendered + [Padding(Text(line), _INDENT) for line in more if line]
+
+
+def _programs(result: BenchResult) -> str:
+    """What it runs on, and where its OpenCL programs came from."""
+    text = f"runtimes: {printable(result.identity.get('runtimes', '')) or 'not told'}"
+    if result.programs_from_cache or result.programs_from_source:
+        text += (
+            f"; programs at the start: {result.programs_from_cache} from the compiled program, "
+            f"{result.programs_from_source} from source"
+        )
+    if result.kernels_with_parameters:
+        text += f"; {result.kernels_with_parameters} kernels with tuned parameters"
+    return text
 
 
 def _histogram(latency: Distribution) -> Text:

@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from droidmace import __version__
 from droidmace.devices.governors import pinned_governors, restore_governors
@@ -144,7 +144,8 @@ class _Story:
                     )
                     energy = measure_energy(runs, monitor, settings, latency_ms, phase.progress)
                     phase.summary = energy.why_not or f"{energy.joules or 0.0:.3g} J per inference"
-        self._look_for_drift(processes)
+        if drift := unsteadiness([one.run_avg_ms for one in processes if one.run_avg_ms]):
+            self._warnings.append(drift)
         return BenchResult(
             device=dataclasses.replace(place.report.info(), abi=place.binary.abi),
             model=request.phone.model_name,
@@ -197,17 +198,23 @@ class _Story:
             phase.summary = f"{what} {statistics.median(figures):.4g} ms in {count} processes"
         return tuple(found)
 
-    def _look_for_drift(self, processes: tuple[BenchProcess, ...]) -> None:
-        figures = [one.run_avg_ms for one in processes if one.run_avg_ms is not None]
-        third = len(figures) // 3
-        if third < 2:
-            return
-        change = statistics.median(figures[-third:]) / statistics.median(figures[:third]) - 1.0
-        if abs(change) > _DRIFT:
-            self._warnings.append(
-                f"the phone was not steady: the last third of the processes differ from the first "
-                f"by {change:+.0%}"
-            )
+
+def unsteadiness(latencies_ms: Sequence[float]) -> str:
+    """Whether the phone changed its speed while it was measured, as a sentence; else empty.
+
+    Samples in their order; with fewer than six there is nothing to hold against each other.
+    """
+    third = len(latencies_ms) // 3
+    if third < 2:
+        return ""
+    first, last = latencies_ms[:third], latencies_ms[-third:]
+    change = statistics.median(last) / statistics.median(first) - 1.0
+    if abs(change) <= _DRIFT:
+        return ""
+    return (
+        "the phone was not steady: the last third of the processes differs from the first by "
+        f"{change:+.0%}"
+    )
 
 
 def _size(files: BenchFiles) -> int:

@@ -21,7 +21,9 @@ from droidmace.devices.select import find_device
 from droidmace.emulator import manager
 from droidmace.emulator.manager import Phone
 from droidmace.errors import DeviceError
+from droidmace.formats.netdef import DeviceType, parse_model, serialize_model
 from droidmace.formats.tuned_parameters import TunedParameters
+from droidmace.graphs.runtime import on_runtime
 from droidmace.results import PhaseNote
 from droidmace.workflows.bench import bench
 from droidmace.workflows.bench_request import BenchRequest, BenchSettings
@@ -260,7 +262,13 @@ def request_on(phone: Phone, settings: BenchSettings, mace_run: Path | None = No
     )
 
 
-def test_energy_of_a_phone_on_its_battery(own_phone: Phone) -> None:
+def test_energy_of_a_phone_on_its_battery(own_phone: Phone, tmp_path: Path) -> None:
+    # A mace_run that takes the time that it tells, whatever else this computer does.
+    steady = tmp_path / "mace_run"
+    run = 'say("tools/mace_run.cc:600", "Run model")'
+    text = QUICK.read_text("utf-8")
+    assert run in text
+    steady.write_text(text.replace(run, f"{run}; time.sleep(rounds * total / 1000)"))
     # One watt idle, five under load; discharge is positive here, as some drivers have it.
     own_phone.set_battery(usb_powered=False, current_now=250_000, voltage_now=4_000_000)
     load = itertools.cycle([1_250_000, 1_270_000, 1_230_000])
@@ -276,13 +284,13 @@ def test_energy_of_a_phone_on_its_battery(own_phone: Phone) -> None:
 
     settings = BenchSettings(
         rounds=20, processes=1, cold_runs=0, profile=False, memory=False, energy=True,
-        idle_s=5, load_s=8, settle_s=2,
+        idle_s=5, load_s=5, settle_s=1,
     )  # fmt: skip
     gauge = Monitor(
         find_device(own_phone.serial), path=f"{PHONE_ROOT}/mace_run.gauge", on_sample=drain
     )
     with gauge:
-        energy = bench(request_on(own_phone, settings), on_note).energy
+        energy = bench(request_on(own_phone, settings, steady), on_note).energy
     assert energy is not None
     assert energy.why_not == ""
     assert energy.idle_w == pytest.approx(1.0)
@@ -290,9 +298,32 @@ def test_energy_of_a_phone_on_its_battery(own_phone: Phone) -> None:
     assert "in microamperes" in energy.taken_as
     assert "positive while discharging" in energy.taken_as
     assert energy.joules is not None
-    assert energy.latency_ms is not None
+    assert energy.latency_ms == pytest.approx(QUICK_MS, rel=0.02)
     assert energy.joules == pytest.approx((energy.load_w - 1.0) * energy.latency_ms / 1e3)
     assert energy.joules_gross == pytest.approx(energy.load_w * energy.latency_ms / 1e3)
+
+
+def test_a_model_of_the_cpu_has_no_programs_and_no_cold_start(
+    own_phone: Phone, tmp_path: Path
+) -> None:
+    samples = ROOT / "tests" / "samples"
+    model = on_runtime(parse_model((samples / "tiny_gpu.pb").read_bytes()), DeviceType.CPU)
+    (tmp_path / "tiny_cpu.pb").write_bytes(serialize_model(model))
+    (tmp_path / "tiny_cpu.data").write_bytes((samples / "tiny_gpu.data").read_bytes())
+    text = (samples / "tiny_gpu.yml").read_text("utf-8")
+    for old, new in (("_gpu", "_cpu"), (": gpu", ": cpu"), ("host", "arm64-v8a")):
+        text = text.replace(old, new)
+    text = text.replace("tiny.onnx", str(samples / "tiny.onnx"))
+    files = "{graph_file: tiny_cpu.pb, data_file: tiny_cpu.data}"
+    config = tmp_path / "tiny.yml"
+    config.write_text(f"{text}droidmace:\n  models:\n    tiny_cpu: {files}\n")
+    phone = PhoneRequest(own_phone.serial, load_deployment(config), "tiny_cpu")
+    settings = BenchSettings(rounds=2, processes=1)
+    result = bench(BenchRequest(phone=phone, settings=settings), lambda _: None)
+    assert result.identity["runtimes"] == "CPU"
+    assert (result.programs_from_source, result.programs_from_cache, result.cold) == (0, 0, ())
+    assert result.profile is not None
+    assert result.profile.macs == 278_848  # as MACE's own log has it
 
 
 def test_unplugged_in_the_middle(own_phone: Phone) -> None:

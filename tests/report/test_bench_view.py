@@ -24,7 +24,7 @@ from droidmace.results.bench import (
 RESULT = BenchResult(
     device=DeviceInfo("one", "device", model="MI 9", gpu="Adreno (TM) 640"),
     model="net",
-    identity={},
+    identity={"runtimes": "CPU, GPU"},
     settings={"rounds": 50},
     processes=tuple(BenchProcess(70.0, 30.0, 10.0 + n, 45.0 + n, 585.0) for n in range(10)),
     cold=(BenchProcess(400.0, 900.0),),
@@ -48,6 +48,7 @@ def test_figures_and_what_a_sample_is():
     assert row(text, "latency") == ["latency", "14.5", "10", "18", "-", "19", "31.0%", "10"]
     assert row(text, "cold start: first result")[1:3] == ["1300", "1300"]
     assert "one fresh process: its average over 50 inferences" in text
+    assert "runtimes: CPU, GPU" in text
     assert "15 from the compiled program, 0 from source" in text
     assert "chip 45 - 54 °C, GPU 585 MHz" in text
     assert "█" in text
