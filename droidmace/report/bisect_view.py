@@ -29,10 +29,10 @@ def bisect_view(result: BisectResult) -> RenderableType:
     )
     lines: list[RenderableType] = [title]
     for output in result.outputs:
-        word = "differs" if output.differs else "agrees"
+        word = "differs from" if output.differs else "agrees with"
         lines.append(
             _line(
-                f"output {printable(output.name)} {word} with the CPU's: cosine "
+                f"output {printable(output.name)} {word} the CPU's: cosine "
                 f"{output.error.cosine:.6f}, {_error(output.error)}"
             )
         )
@@ -44,7 +44,7 @@ def bisect_view(result: BisectResult) -> RenderableType:
         if suspect.error is None:
             found = f"not tried: {printable(suspect.why_not)}"
         else:
-            found = f"{'right' if suspect.right else 'still wrong'}, {_error(suspect.error)}"
+            found = f"{'right' if suspect.right else 'wrong'}, {_error(suspect.error)}"
         lines.append(_line(f"{suspect.name}: {found}"))
     runs = ", ".join(f"{run.what} ({run.runtime})" for run in result.runs)
     lines.append(_line(f"{len(result.runs)} of at most {result.run_limit} runs: {runs}"))
@@ -95,7 +95,7 @@ def _db(error: TensorError) -> str:
 
 def _error(error: TensorError) -> str:
     lost = f", {error.lost} of {error.elements} elements no finite numbers" if error.lost else ""
-    return f"off by {error.relative:.2%} (SQNR {_db(error)} dB){lost}"
+    return f"off by {error.relative:.2g} (SQNR {_db(error)} dB){lost}"
 
 
 def _line(text: str) -> RenderableType:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from droidmace.bundle.writer import name_part
 from droidmace.devices.lock import DeviceLock
-from droidmace.errors import MaceRunError
+from droidmace.errors import DeviceError, MaceRunError
 from droidmace.files import sha256_of_file
 from droidmace.formats.netdef import DeviceType, serialize_model
 from droidmace.graphs.runtime import on_runtime
@@ -70,9 +71,9 @@ class _Story:
                 phase.summary = "the phone is ours"
                 if lock.note:
                     self._warnings.append(lock.note)
+            stack.enter_context(_cleared(plan.desk))
             with self._phase("push") as phase:
                 self._push(plan, phase)
-            stack.callback(clear, plan.desk)
             weights = _mapped(plan.matter.files.data)
             with self._phase("search") as phase:
                 runner = PartRunner(plan.desk, phase.progress)
@@ -185,6 +186,18 @@ class _Story:
 
 def _gpu_graph(desk: Desk) -> str:
     return desk.tensor_prefix("whole.pb")
+
+
+@contextlib.contextmanager
+def _cleared(desk: Desk) -> Iterator[None]:
+    """Leave nothing on the phone; an error on the way out does not hide the first one."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(DeviceError):
+            clear(desk)
+        raise
+    clear(desk)
 
 
 def _mapped(path: Path) -> bytes | memoryview:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from droidmace.config import ModelConfig
-from droidmace.errors import InputError
+from droidmace.errors import ConfigError, InputError
 from droidmace.formats.netdef import DataType, MultiNetDef, parse_model
 from droidmace.graphs.parts import Dissection
 from droidmace.validation.pipeline import prepared
@@ -77,6 +77,13 @@ def check_request(request: BisectRequest) -> BisectMatter:
             "none of the model's outputs are floats of a declared shape: nothing can be compared",
             where=str(files.graph),
             hint="convert it again with 'droidmace convert'",
+        )
+    fed = {tensor.name for tensor in model.inputs}
+    if missing := [info.name for info in net.input_infos if info.name not in fed]:
+        raise ConfigError(
+            f"models.{model.name}: input_tensors lacks {', '.join(missing)}",
+            where=str(deployment.path),
+            hint="name every input of the converted model",
         )
     inputs, name = _sample(request)
     return BisectMatter(files, graph, dissection, inputs, name)

@@ -15,7 +15,7 @@ import numpy as np
 from droidmace.errors import MaceRunError
 from droidmace.formats.netdef import DeviceType, MemoryType, MultiNetDef
 from droidmace.graphs.activations import frontier
-from droidmace.graphs.parts import Dissection, Part, describe
+from droidmace.graphs.parts import Dissection, Part
 from droidmace.graphs.variants import (
     in_memory,
     is_half,
@@ -29,22 +29,25 @@ from droidmace.results.bisect import (
     OpComparison,
     OutputComparison,
     Suspect,
-    TensorError,
 )
 from droidmace.validation.bisection import narrowed, positions, run_limit
 from droidmace.validation.tensor_error import (
     Array,
-    Limits,
     least_error,
     net_limits,
     op_limits,
     tensor_error,
 )
 from droidmace.workflows.bisect_runs import PartRunner, Tensors
+from droidmace.workflows.bisect_verdict import (
+    FP32,
+    NO_WINOGRAD,
+    ROUNDED,
+    cause_of,
+    comparison_of,
+    worst_of,
+)
 
-FP32 = "fp32"
-NO_WINOGRAD = "without Winograd"
-ROUNDED = "on the CPU with inputs rounded to fp16"
 _OTHER_MEMORY = {
     MemoryType.GPU_IMAGE: (MemoryType.GPU_BUFFER, "in buffers"),
     MemoryType.GPU_BUFFER: (MemoryType.GPU_IMAGE, "in images"),
@@ -53,10 +56,6 @@ _SUSPECT_RUNS = 2
 """Processes that narrowing down leaves for suspects."""
 _NARROWING_RUNS = 5
 """Processes that narrowing down takes, with a single look."""
-_ROUNDING_SHARE = 0.25
-"""An error is rounding if that of the inputs alone makes so much of it."""
-_ROUNDING_FACTOR = 4
-"""An error so many times the limit is no rounding by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +131,8 @@ class Hunt:
             outputs, right, wrong = self._narrowed_by_memory(last)
             if not any(one.differs for one in outputs):
                 return self._finding(Cause.NOTHING, None, (0, last), outputs, ())
-            self._on_cpu(self._around(range(right + 1, wrong + 1)), f"ops {right + 1} to {wrong}")
+            around = self._around(range(right + 1, wrong + 1))
+            self._on_cpu(around, f"ops {right + 2} to {wrong + 1}")
         ops = self._by_themselves(range(right + 1, wrong + 1))
         culprit = next((op for op in ops if op.wrong), None)
         if culprit is not None:
@@ -143,6 +143,8 @@ class Hunt:
 
     def _on_cpu(self, names: Sequence[str], what: str) -> None:
         """Compute tensors where they are right, and leave them on the phone."""
+        if not names:
+            return
         part = self._dissection.up_to(names)
         self._cpu.update(self.runner.part(part, DeviceType.CPU, what, keep=True))
 
@@ -192,7 +194,8 @@ class Hunt:
         if not names:
             return [False] * len(asked)
         part = self._dissection.up_to(names)
-        found = self.runner.part(part, DeviceType.GPU, f"{len(names)} tensors inside the net")
+        what = f"inside the net, after op {', '.join(str(one + 1) for one in asked)}"
+        found = self.runner.part(part, DeviceType.GPU, what)
         self._gpu.update(found)
         limits = net_limits(half=self._half)
         bad = {
@@ -212,6 +215,8 @@ class Hunt:
         """Each op on the GPU, fed with what the CPU has made."""
         net = self._dissection.net
         part = self._dissection.alone(indices)
+        if not part.outputs:
+            return ()
         if len(net.ops) > 1:
             found = self.runner.part(part, DeviceType.GPU, "every op by itself")
         else:
@@ -224,7 +229,7 @@ class Hunt:
                 continue
             limits = op_limits(half=self._half)
             errors = {name: least_error(found[name], self._cpu[name], limits) for name in names}
-            ops.append(_comparison(self._dissection, index, errors, limits))
+            ops.append(comparison_of(self._dissection, index, errors, limits))
         return tuple(ops)
 
     def _examined(
@@ -301,7 +306,7 @@ class Hunt:
         found = self.runner.part(part, DeviceType.CPU, ROUNDED, inputs=fed)
         limits = op_limits(half=True)
         errors = [least_error(found[one], self._cpu[one], limits) for one in part.outputs]
-        worst = _worst(errors, limits)
+        worst = worst_of(errors, limits)
         return Suspect(ROUNDED, not limits.exceeded(worst), worst)
 
     def _float_inputs(self) -> set[str]:
@@ -317,7 +322,7 @@ class Hunt:
             return Suspect(name, False, None, error.message)
         limits = op_limits(half=self._half and not float32)
         errors = [least_error(found[one], self._cpu[one], limits) for one in part.outputs]
-        worst = _worst(errors, limits)
+        worst = worst_of(errors, limits)
         return Suspect(name, not limits.exceeded(worst), worst)
 
     def _in_net(
@@ -364,7 +369,7 @@ class Hunt:
         except MaceRunError as error:
             return Suspect(FP32, False, None, error.message)
         compared = [self._compared(name, values) for name, values in found.items()]
-        worst = _worst([one.error for one in compared], net_limits(half=self._half))
+        worst = worst_of([one.error for one in compared], net_limits(half=self._half))
         return Suspect(FP32, not any(one.differs for one in compared), worst)
 
     def _finding(
@@ -389,48 +394,3 @@ class Hunt:
             input_peak=input_peak,
             warnings=tuple(self._warnings),
         )
-
-
-def cause_of(
-    error: TensorError, suspects: Sequence[Suspect], *, half: bool, overflowing: bool
-) -> Cause:
-    """Why an op is wrong by itself. ``overflowing``: it reads or makes what fp16 cannot hold."""
-    outcome = {one.name: one.right for one in suspects if one.error is not None}
-    right_in_float32 = outcome.get(FP32)
-    beyond_half = overflowing or (right_in_float32 and error.lost > 0)
-    if half and beyond_half and right_in_float32 is not False:
-        return Cause.OVERFLOW
-    if outcome.get(NO_WINOGRAD):
-        return Cause.WINOGRAD
-    if right_in_float32 and not error.lost:
-        rounding = _ROUNDING_FACTOR * op_limits(half=True).relative
-        rounded = next((one.error for one in suspects if one.name == ROUNDED), None)
-        if rounded is not None:
-            rounding = max(rounding, rounded.relative / _ROUNDING_SHARE)
-        if error.relative <= rounding:
-            return Cause.PRECISION
-    return Cause.KERNEL
-
-
-def _comparison(
-    dissection: Dissection, index: int, errors: Mapping[str, TensorError], limits: Limits
-) -> OpComparison:
-    """An op by the worst of its outputs."""
-    worst = _worst(list(errors.values()), limits)
-    output = next(name for name, error in errors.items() if error is worst)
-    return OpComparison(
-        index=index,
-        name=dissection.net.ops[index].name,
-        what=describe(dissection.net, index),
-        output=output,
-        shape=dissection.activations[output].shape,
-        error=worst,
-        wrong=limits.exceeded(worst),
-    )
-
-
-def _worst(errors: Sequence[TensorError], limits: Limits) -> TensorError:
-    return max(
-        errors,
-        key=lambda one: (one.lost, max(one.relative / limits.relative, one.peak / limits.peak)),
-    )

@@ -10,8 +10,10 @@ from droidmace.graphs.variants import memory_type
 from droidmace.results import DeviceInfo
 from droidmace.results.bisect import Cause, OpComparison, OutputComparison, Suspect, TensorError
 from droidmace.validation.tensor_error import HALF_MAX
-from droidmace.workflows.bisect_search import NO_WINOGRAD, Finding
+from droidmace.workflows.bisect_search import Finding
+from droidmace.workflows.bisect_verdict import NO_WINOGRAD
 
+_SHOWN_OTHERS = 3
 _MEMORY_NAMES = {MemoryType.GPU_IMAGE: "images", MemoryType.GPU_BUFFER: "buffers"}
 
 
@@ -24,11 +26,15 @@ def sentence_of(finding: Finding, net: NetDef, device: DeviceInfo, *, half: bool
         return _nothing(finding, where)
     if finding.cause is Cause.ROUNDING:
         return (
-            f"No op is wrong by itself {where}, but the rounding of {len(net.ops)} of them adds up "
-            f"to {_outputs(finding.outputs)}; in fp32 the net agrees: use data_type fp32_fp32."
+            f"No op is wrong by itself {where}, but the rounding of {len(net.ops)} ops adds up: "
+            f"{_outputs(finding.outputs)}; in fp32 the net agrees: use data_type fp32_fp32."
         )
     if finding.cause is Cause.IN_NET or culprit is None:
         return _in_net(finding, net, where)
+    return _wrong_op(finding, culprit, net, where) + _more(finding, culprit)
+
+
+def _wrong_op(finding: Finding, culprit: OpComparison, net: NetDef, where: str) -> str:
     op = _op(culprit, net)
     off = _off(culprit.error)
     if finding.cause is Cause.OVERFLOW:
@@ -50,6 +56,15 @@ def sentence_of(finding: Finding, net: NetDef, device: DeviceInfo, *, half: bool
 def _op(op: OpComparison, net: NetDef) -> str:
     shape = "x".join(map(str, op.shape))
     return f"{op.what} {op.name!r} (op {op.index + 1} of {len(net.ops)}, output {shape})"
+
+
+def _more(finding: Finding, culprit: OpComparison) -> str:
+    others = [one for one in finding.ops if one.wrong and one.index != culprit.index]
+    if not others:
+        return ""
+    names = ", ".join(f"{one.name!r} ({one.what})" for one in others[:_SHOWN_OTHERS])
+    rest = f" and {len(others) - _SHOWN_OTHERS} more" if len(others) > _SHOWN_OTHERS else ""
+    return f" Wrong by themselves, too: {names}{rest}."
 
 
 def _off(error: TensorError) -> str:
@@ -89,12 +104,14 @@ def _in(name: str) -> str:
 
 def _outputs(outputs: Sequence[OutputComparison]) -> str:
     worst = max(outputs, key=lambda one: (one.error.lost, one.error.relative))
-    return f"{worst.error.relative:.2%} of output {worst.name!r} (cosine {worst.error.cosine:.5f})"
+    error = worst.error
+    lost = f"{error.lost} elements are no finite numbers, " if error.lost else ""
+    return f"output {worst.name!r} is off by {error.relative:.2%} ({lost}cosine {error.cosine:.6f})"
 
 
 def _nothing(finding: Finding, where: str) -> str:
-    judged = f"{len(finding.ops)} ops, each by itself" if finding.ops else "the outputs"
-    return f"Nothing is wrong {where} with this sample: {judged}, and {_outputs(finding.outputs)}."
+    judged = f"{len(finding.ops)} ops are right by themselves, and " if finding.ops else ""
+    return f"Nothing is wrong {where} with this sample: {judged}{_outputs(finding.outputs)}."
 
 
 def _in_net(finding: Finding, net: NetDef, where: str) -> str:
