@@ -135,6 +135,10 @@ class _Search:
     spent_before_s: float = 0.0
     process_s: float = 0.0
     """What a process takes, more or less."""
+    guess_ms: Mapping[str, float] = field(default_factory=dict)
+    """What the groups took, more or less, when their keys were looked for."""
+    spaces: dict[tuple[KeyFacts, Params | None], KeySpace] = field(default_factory=dict)
+    """Candidates of the keys that were asked for before: listing them all takes a while."""
 
     def run(self) -> SearchOutcome:
         if self.search.kind is SearchKind.MACE:
@@ -214,6 +218,8 @@ class _Search:
         assert untuned is not None
         self.mace_version = self.mace_version or found.result.mace_version
         groups = self._measurable(found.groups, untuned)
+        times = op_times(untuned.ops)
+        self.guess_ms = {one.name: sum(times.get(op, 0.0) for op in one.ops) for one in groups}
         if not groups:
             raise MaceRunOutputError(
                 "mace_run's log does not tell which op runs which kernel",
@@ -255,7 +261,10 @@ class _Search:
                 # There is no time to find out what is refused.
                 facts = replace(facts, kwg_size=_SAFE_KWG_SIZE)
             winner = content.winners.get(facts.key)
-            return key_space(facts, known=() if winner is None else (winner,))
+            if (facts, winner) not in self.spaces:
+                known = () if winner is None else (winner,)
+                self.spaces[facts, winner] = key_space(facts, known=known)
+            return self.spaces[facts, winner]
 
         return tuple(
             Group(one.name, tuple(space(key) for key in one.keys), one.ops) for one in limited
@@ -293,10 +302,19 @@ class _Search:
 
     def _repeat(self, bench: PhoneBench, repeat: int) -> tuple[Vote, list[SearchPoint]]:
         """One of the independent searches, as far as it has not been done already."""
+        thinker = make_strategy(_STRATEGIES[self.search.kind], repeat)
+        with Ahead(thinker, bench.send_ahead, self.guess_ms) as strategy:
+            if repeat == 0:
+                self._measure_anchors(bench, strategy)
+            history, points = self._look(bench, strategy, repeat)
+        return Vote(history, best_plan(thinker, history)), points
+
+    def _look(
+        self, bench: PhoneBench, strategy: Ahead, repeat: int
+    ) -> tuple[History, list[SearchPoint]]:
+        """The loop, until the budget is spent: what it saw, and how far it was when."""
         content = self.journal.content
         anchors = content.anchors
-        if repeat == 0:
-            self._measure_anchors(bench, anchors)
         history = History(self._groups())
         own = [run for run in content.runs if run.repeat == repeat]
         if repeat > 0:
@@ -308,12 +326,11 @@ class _Search:
         before_s = self._spent_s() - own_s
         budget = self._budget(history, own_s)
         batch = min(max(math.ceil(_BATCH_S / self.process_s), LoopSettings().batch), _MAX_BATCH)
-        strategy = Ahead(make_strategy(_STRATEGIES[self.search.kind], repeat))
         running: list[Generator[RunRecord, None, None]] = []
 
         def evaluate(plans: Sequence[Plan]) -> Generator[RunRecord, None, None]:
-            strategy.started(history, plans)
             running[:] = [self._kept(bench.measure(plans), repeat)]
+            strategy.started(history, plans)
             return running[0]
 
         def observe(record: RunRecord, so_far: History) -> None:
@@ -337,18 +354,17 @@ class _Search:
             # Whatever ends the loop, nothing goes on on the phone.
             for one in running:
                 one.close()
-        # Not the one that may still be thinking ahead.
-        judge = make_strategy(_STRATEGIES[self.search.kind], repeat)
-        return Vote(history, best_plan(judge, history)), points
+        return history, points
 
-    def _measure_anchors(self, bench: PhoneBench, anchors: Sequence[Plan]) -> None:
+    def _measure_anchors(self, bench: PhoneBench, strategy: Ahead) -> None:
         content = self.journal.content
+        anchors = content.anchors
         samples = 1 if self.search.kind is SearchKind.FAST else _ANCHOR_SAMPLES
         wanted = [plan for _ in range(samples) for plan in anchors]
         for record in content.records(0):
             if record.plan in wanted:
                 wanted.remove(record.plan)
-        self._measure(bench, wanted)
+        self._measure(bench, wanted, strategy)
         tries = 0
         while not any(one.plan == anchors[0] and one.group_ms for one in content.records(0)):
             if tries < _ANCHOR_TRIES:
@@ -366,8 +382,13 @@ class _Search:
             self.progress("how large a work-group may be", len(content.runs), 0)
             self._measure(bench, [probe])
 
-    def _measure(self, bench: PhoneBench, plans: Sequence[Plan]) -> None:
+    def _measure(
+        self, bench: PhoneBench, plans: Sequence[Plan], strategy: Ahead | None = None
+    ) -> None:
         with contextlib.closing(self._kept(bench.measure(plans), 0)) as records:
+            # What a fast search tries does not depend on these: it may be thought of meanwhile.
+            if strategy is not None and self.search.kind is SearchKind.FAST:
+                strategy.started(History(self._groups()), plans)
             for _ in records:
                 pass
 

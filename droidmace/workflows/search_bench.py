@@ -95,10 +95,23 @@ class PhoneBench:
     def measure(self, plans: Sequence[Plan]) -> Generator[RunRecord, None, None]:
         """One process per plan, each record as soon as it is there. Close it to stop them.
 
-        Raises ``MaceRunError`` where process after process tells nothing.
+        The plans are on the phone when this returns. Raises ``MaceRunError`` where process after
+        process tells nothing.
         """
-        files = [TunedParameters.build(self.entries(plan)).serialize() for plan in plans]
+        files = self._files(plans)
         outcomes = self._series.run(files, timeout_s=self._timeout_s, rounds=self._rounds)
+        return self._records(plans, outcomes)
+
+    def send_ahead(self, plans: Sequence[Plan]) -> None:
+        """Bring what may be measured next to the phone; for another thread."""
+        self._series.send_ahead(self._files(plans))
+
+    def _files(self, plans: Sequence[Plan]) -> list[bytes]:
+        return [TunedParameters.build(self.entries(plan)).serialize() for plan in plans]
+
+    def _records(
+        self, plans: Sequence[Plan], outcomes: Generator[ProcessOutcome, None, None]
+    ) -> Generator[RunRecord, None, None]:
         with contextlib.closing(outcomes):
             for plan, outcome in zip(plans, outcomes, strict=False):
                 record = self._record(plan, outcome)

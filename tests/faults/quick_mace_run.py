@@ -119,7 +119,7 @@ def factor(gws, params):
 
 if fault == "keys":
     NET = [(*op[:4], {f"odd_kernel_{key}": gws for key, gws in op[4].items()}, op[5]) for op in NET]
-kind = "tune" if tuning else "measure" if "/search/parameters/" in file else "other"
+kind = "tune" if tuning else "measure" if "/search/parameters." in file else "other"
 with open("processes", "a") as stream:  # noqa: PTH123
     stream.write(f"{kind} {vlog}\n")
 if fault == "killed" and kind == "measure":

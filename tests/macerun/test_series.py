@@ -7,6 +7,7 @@ import itertools
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -38,8 +39,8 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def series(folder: Path) -> Callable[..., Series]:
-    def build(shell: str = "sh") -> Series:
-        device = LocalDevice(folder.parent, shell=f"/bin/{shell}")
+    def build(shell: str = "sh", device: LocalDevice | None = None) -> Series:
+        device = device or LocalDevice(folder.parent, shell=f"/bin/{shell}")
         session = MaceRunSession(device, str(folder), limits=LIMITS)
         invocation = Invocation(
             cwd=str(folder),
@@ -85,7 +86,46 @@ def test_each_process_has_its_own_result(run: Run, folder: Path, shell: str) -> 
         5.5,
     ]
     assert all(0 <= one.wall_s < 10 for one in outcomes)
-    assert not (folder / "series" / "files.tar").exists()
+    assert not list(folder.glob("series/*.tar"))
+
+
+def files(*words: str) -> list[bytes]:
+    return [f"{word}\n".encode() for word in words]
+
+
+class CountingDevice(LocalDevice):
+    """Counts the files that it is sent."""
+
+    pushes = 0
+
+    def push(self, *args: Any, **options: Any) -> int:
+        self.pushes += 1
+        return super().push(*args, **options)
+
+
+def test_next_files_travel_while_a_process_runs(
+    series: Callable[..., Series], folder: Path
+) -> None:
+    device = CountingDevice(folder.parent)
+    one = series(device=device)
+    under_way = one.run(files("one", "two"), timeout_s=20.0)
+    found = [next(under_way)]
+    one.send_ahead(files("three", "four", "five"))
+    found += under_way  # its own files are still its own
+    found += one.run(files("three", "four"), timeout_s=20.0)
+    assert device.pushes == 2
+    found += one.run(files("six"), timeout_s=20.0)
+    assert device.pushes == 3
+    assert names(found) == ["one", "two", "three", "four", "six"]
+
+
+def test_files_that_travelled_in_vain_are_not_run(series: Callable[..., Series]) -> None:
+    one = series()
+    one.send_ahead(files("unwanted", "unwanted"))
+    found = list(one.run(files("one"), timeout_s=20.0))
+    one.send_ahead(files("two", "unwanted"))
+    found += one.run(files("two", "three"), timeout_s=20.0)
+    assert names(found) == ["one", "two", "three"]
 
 
 @pytest.mark.parametrize("shell", SHELLS)

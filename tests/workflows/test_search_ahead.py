@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import pytest
@@ -79,6 +80,50 @@ def test_guess_is_not_in_the_real_history() -> None:
     assert told.groups["a"].samples[((3, 1, 0),)] == [2.0]
     assert told.groups["b"].samples[((4, 1, 0),)] == [3.0]
     assert len(history.runs) == 2
+
+
+def test_next_batch_is_sent_before_it_is_asked_for() -> None:
+    sent: list[Sequence[Plan]] = []
+    history = History(GROUPS)
+    default = {name: history.groups[name].group.default for name in "ab"}
+    with Ahead(Exhaustive(), sent.append, {"a": 2.0, "b": 3.0}) as strategy:
+        # Nothing is known of the defaults yet but what was guessed.
+        strategy.started(history, [default])
+        history.add(RunRecord(default, RunStatus.OK, 1, {"a": 2.5, "b": 3.5}))
+        strategy.ended(history)
+        plans = strategy.propose(history, 1)
+    assert len(sent) == 1
+    assert sent[0][:1] == plans
+    assert plans[0] != default
+
+
+def test_what_makes_sure_of_the_winners_is_followed_by_no_thought() -> None:
+    inner = Counting()
+    history = History(GROUPS)
+    with Ahead(inner) as strategy:
+        first = strategy.propose(history, 1)
+        again: Plan = dict.fromkeys("ab", ((5, 1, 0),))
+        history.add(RunRecord(first[0], RunStatus.OK, 1, {"a": 1.0, "b": 1.0}))
+        strategy.started(history, [again])
+    assert inner.asked == [0]
+
+
+def test_end_of_the_search_waits_for_its_last_thought() -> None:
+    history = History(GROUPS)
+    default = {name: history.groups[name].group.default for name in "ab"}
+    begun, go_on = threading.Event(), threading.Event()
+    sent: list[Sequence[Plan]] = []
+
+    def send(plans: Sequence[Plan]) -> None:
+        begun.set()
+        go_on.wait(20)
+        sent.append(plans)
+
+    with Ahead(Exhaustive(), send, {"a": 1.0, "b": 1.0}) as strategy:
+        strategy.started(history, [default])
+        assert begun.wait(20)
+        go_on.set()
+    assert len(sent) == 1
 
 
 class Broken:
