@@ -16,7 +16,17 @@ from droidmace import __version__
 from droidmace.errors import EXIT_ERROR, DroidmaceError
 from droidmace.report.text import printable
 
-COMMANDS = ("devices", "tune", "validate", "bench", "bisect", "convert", "inspect", "clean", "phone")
+COMMANDS = (
+    "devices",
+    "tune",
+    "validate",
+    "bench",
+    "bisect",
+    "convert",
+    "inspect",
+    "clean",
+    "phone",
+)
 """Modules of this package, in the order in which ``--help`` lists their commands."""
 
 

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from droidmace.cli.phones import model_name, one_phone
-from droidmace.config import DatasetConfig, load_deployment
+from droidmace.config import DatasetConfig, Deployment, load_deployment
 from droidmace.errors import EXIT_FAILED, InputError
 from droidmace.report.phases import PhaseReporter
 from droidmace.report.validate_view import validation_view
@@ -148,7 +148,7 @@ def validate_command(
                 mace_run=mace_run,
                 mace_root=mace_root,
             ),
-            dataset=_dataset(dataset, labels),
+            dataset=_dataset(deployment, dataset, labels),
             settings=deployment.validate,
             out_dir=out,
             against=against,
@@ -172,12 +172,14 @@ def validate_command(
         raise typer.Exit(EXIT_FAILED)
 
 
-def _dataset(dataset: Path | None, labels: Path | None) -> DatasetConfig | None:
+def _dataset(
+    deployment: Deployment, dataset: Path | None, labels: Path | None
+) -> DatasetConfig | None:
     if dataset is None:
         if labels is not None:
             raise InputError("--labels is for --dataset", hint="add --dataset, or leave it out")
         return None
-    return dataset_from_option(dataset, labels)
+    return dataset_from_option(dataset, labels, deployment.dataset)
 
 
 def _show(result: ValidationResult, *, as_json: bool) -> None:

@@ -19,6 +19,8 @@ DEFAULT_RANGE = (-1.0, 1.0)
 """What MACE's own tools draw random inputs from when the file gives no range."""
 
 _BYTES_PER_VALUE = 4
+_MOST_BYTES = 256 << 20
+"""Of samples, unless a number of them is asked for."""
 _WORKERS = 2
 """Threads that decode images."""
 
@@ -75,10 +77,22 @@ def _of_dataset(
             where=str(deployment.path),
             hint="remove the dataset: the model is then checked with one input",
         )
+    if dataset.plugin is not None or dataset.entry_point is not None:
+        raise ConfigError(
+            "droidmace.dataset: samples made by Python code are for 'droidmace validate'",
+            where=str(deployment.path),
+            hint="name images or arrays there; a plugin can stand in the model's "
+            "accuracy_validation_script",
+        )
     source = open_source(dataset, model.inputs)
     if limit is not None and limit < 1:
         raise InputError(f"a limit of {limit} leaves no image", hint="give a number above 0")
-    count = min(n for n in (limit, dataset.limit, source.count) if n is not None)
+    wanted = limit if limit is not None else dataset.limit
+    if wanted is None:
+        # All of them are in memory here; 'droidmace validate' is for as many as there are.
+        sample_bytes = sum(tensor.element_count * _BYTES_PER_VALUE for tensor in model.inputs)
+        wanted = max(1, _MOST_BYTES // sample_bytes)
+    count = min(wanted, source.count)
     found = list(prepared(source, preprocess_of(dataset), model.inputs, 0, count, workers=_WORKERS))
     labels = [sample.label for sample in found if sample.label is not None]
     return Samples(

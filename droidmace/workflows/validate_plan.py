@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -62,6 +61,9 @@ class Plan:
         self.reference: ReferenceOutputs | None = chosen.outputs
         self._cache = chosen.cache
         self.warnings: tuple[str, ...] = (chosen.missing,) if chosen.missing else ()
+        excluded = getattr(self.source, "excluded", 0)
+        if excluded:
+            self.warnings += (f"the blacklist leaves out {excluded:,} more samples",)
         # Read now: what is wrong with every sample shows before the phone is taken.
         self.first = next(self.read(0, 1))
         self.has_classes = self.first.label is not None and len(model.outputs) == 1
@@ -164,25 +166,18 @@ class Plan:
 
 
 def _dataset(request: ValidateRequest) -> DatasetConfig:
-    """The data set that is meant; one of the command line is prepared as the file's is."""
-    deployment, given = request.phone.deployment, request.dataset
-    if given is None:
-        if deployment.dataset is not None:
-            return deployment.dataset
-        if request.model.accuracy_validation_script is not None:
-            return DatasetConfig(plugin=request.model.accuracy_validation_script)
-        raise ConfigError(
-            "droidmace.dataset: it names no samples",
-            where=str(deployment.path),
-            hint="name a data set there, or give --dataset PATH",
-        )
-    if deployment.dataset is None:
-        return given
-    return replace(
-        given,
-        preprocess=deployment.dataset.preprocess,
-        classes=given.classes or deployment.dataset.classes,
-        label_offset=deployment.dataset.label_offset,
+    """The data set that is meant."""
+    deployment = request.phone.deployment
+    if request.dataset is not None:
+        return request.dataset
+    if deployment.dataset is not None:
+        return deployment.dataset
+    if request.model.accuracy_validation_script is not None:
+        return DatasetConfig(plugin=request.model.accuracy_validation_script)
+    raise ConfigError(
+        "droidmace.dataset: it names no samples",
+        where=str(deployment.path),
+        hint="name a data set there, or give --dataset PATH",
     )
 
 

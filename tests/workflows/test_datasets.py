@@ -15,6 +15,7 @@ from droidmace.validation.sources.idx import IdxSource
 from droidmace.validation.sources.image_folder import ImageFolderSource
 from droidmace.validation.sources.npz import NpzSource
 from droidmace.validation.sources.plugin import AccuracyPlugin
+from droidmace.workflows import samples as samples_module
 from droidmace.workflows.datasets import dataset_from_option, open_source, preprocess_of
 from droidmace.workflows.samples import load_samples
 from tests.validation.labelled_files import noise, write_idx, write_images, write_text
@@ -134,8 +135,18 @@ def test_what_tune_refuses(folder: Path) -> None:
     with pytest.raises(InputError, match="a limit of 0"):
         load_samples(found, found.models["net"], 0)
     found = deployment(folder, "plugin: plugin.py")
-    with pytest.raises(InputError, match="all your rights"):
+    with pytest.raises(ConfigError, match="for 'droidmace validate'"):
         load_samples(found, found.models["net"], None)
+
+
+def test_tune_takes_what_fits_into_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = deployment(folder, "images: images")
+    one = load_samples(found, found.models["net"], 1)
+    assert len(load_samples(found, found.models["net"], None).inputs) > 1
+    monkeypatch.setattr(samples_module, "_MOST_BYTES", one.size_bytes)
+    assert len(load_samples(found, found.models["net"], None).inputs) == 1
+    # Who says how many gets them.
+    assert len(load_samples(found, found.models["net"], 2).inputs) == 2
 
 
 def test_a_data_set_by_its_path(folder: Path) -> None:
