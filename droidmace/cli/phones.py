@@ -26,7 +26,7 @@ def check_choice(serial: str | None, *, every: bool, emulate: int) -> None:
         )
     if not chosen:
         raise InputError(
-            "say on which phone to tune: one of --serial X, --all or --emulate N",
+            "say on which phone: one of --serial X, --all or --emulate N",
             hint="'droidmace devices' lists the phones that are connected",
         )
 

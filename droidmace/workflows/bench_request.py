@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from droidmace.bundle.reader import Bundle, read_bundle
+from droidmace.bundle.reader import Bundle
 from droidmace.config import ModelConfig
-from droidmace.errors import InputError
 from droidmace.files import sha256_of_file
 from droidmace.results.bench import CurrentUnit
 from droidmace.workflows.bench_compare import TOLERANCE, BenchRecord, Difference, check_comparable
 from droidmace.workflows.models import ModelFiles, find_model_files
 from droidmace.workflows.samples import Inputs, load_samples
+from droidmace.workflows.shipped_files import shipped_files
 from droidmace.workflows.workplace import PhoneRequest
 
 
@@ -96,26 +96,5 @@ def check_request(request: BenchRequest) -> BenchFiles:
     inputs = load_samples(request.phone.deployment, request.model, 1).inputs[0]
     if request.bundle is None:
         return BenchFiles(model_files, inputs)
-    bundle = read_bundle(request.bundle)
-    manifest = bundle.manifest
-    for record, path in ((manifest.model_graph, model_files.graph),
-                         (manifest.model_data, model_files.data)):  # fmt: skip
-        if record.sha256 != sha256_of_file(path):
-            raise InputError(
-                f"was made from another {path.name} than the deployment file's",
-                where=str(request.bundle),
-                hint="give the model that was tuned, or tune this one",
-            )
-    shipped = manifest.worth_shipping
-    if not shipped:
-        raise InputError(
-            f"holds nothing worth shipping: its verdict is {manifest.verdict.value}",
-            where=str(request.bundle),
-            hint="leave --bundle out: an app would run without it",
-        )
-    folder = bundle.paths.folder
-    program, parameters = (
-        folder / record.name if record is not None and record in shipped else None
-        for record in (manifest.compiled_program, manifest.tuned_parameters)
-    )
-    return BenchFiles(model_files, inputs, bundle, program, parameters)
+    shipped = shipped_files(request.bundle, model_files)
+    return BenchFiles(model_files, inputs, shipped.bundle, shipped.program, shipped.parameters)
