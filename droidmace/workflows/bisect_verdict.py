@@ -56,6 +56,7 @@ def comparison_of(
 
 
 def worst_of(errors: Sequence[TensorError], limits: Limits) -> TensorError:
+    """The one that is furthest beyond ``limits``."""
     return max(
         errors,
         key=lambda one: (one.lost, max(one.relative / limits.relative, one.peak / limits.peak)),

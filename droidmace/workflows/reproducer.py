@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import posixpath
 import shlex
 import shutil
 import tempfile
@@ -95,6 +94,8 @@ def _write_part(
         outputs=tuple(desk.output_arg(*pair) for pair in part.outputs.items()),
         input_file="input",
         output_file="output",
+        storage_dir=".",  # mace_run aborts where its own default does not exist
+        library_path=(".", "/system/vendor/lib64", "/system/vendor/lib"),
         limit_opencl_kernel_time=desk.base.limit_opencl_kernel_time,
         opencl_queue_window_size=desk.base.opencl_queue_window_size,
     )
@@ -106,8 +107,7 @@ def _raw(values: Array) -> bytes:
 
 def _instructions(result: BisectResult, invocation: Invocation) -> list[str]:
     environment = " ".join(
-        f"{name}={shlex.quote(value)}"
-        for name, value in {**invocation.environment(), "LD_LIBRARY_PATH": "."}.items()
+        f"{name}={shlex.quote(value)}" for name, value in invocation.environment().items()
     )
     device = result.device
     return [
@@ -118,7 +118,7 @@ def _instructions(result: BisectResult, invocation: Invocation) -> list[str]:
         "With this folder, and `mace_run` in it:",
         "",
         "```sh",
-        f"adb push . {posixpath.dirname(_ON_PHONE)}/{posixpath.basename(_ON_PHONE)}",
+        f"adb push . {_ON_PHONE}",
         f"adb shell 'cd {_ON_PHONE} && {environment} \\",
         f"  {shlex.join(invocation.argv())}'",
         "```",
