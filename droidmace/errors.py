@@ -28,6 +28,8 @@ A failed check is not an exception: it is a value in :mod:`droidmace.results`.
 
 from __future__ import annotations
 
+from typing import Any
+
 EXIT_FAILED = 1
 """Exit code when the work was understood but part of it failed (one phone of ``--all``)."""
 EXIT_ERROR = 2
@@ -61,6 +63,19 @@ class DroidmaceError(Exception):
 
     def __str__(self) -> str:
         return f"{self.where}: {self.message}" if self.where else self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Errors travel between the processes of several phones. An exception is rebuilt by calling
+        # its class with ``args``, which is not what every class here is called with.
+        return _rebuilt, (type(self), self.args, self.__dict__)
+
+
+def _rebuilt(
+    kind: type[DroidmaceError], args: tuple[Any, ...], state: dict[str, Any]
+) -> DroidmaceError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class InputError(DroidmaceError):
