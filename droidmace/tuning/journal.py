@@ -28,6 +28,8 @@ from droidmace.tuning.search import Choice, Group, KeySpace, Params, Plan, RunRe
 __all__ = ["GroupFacts", "Journal", "JournalContent", "JournalRun", "KeyFacts", "read_journal"]
 
 MAX_JOURNAL_BYTES = 1 << 30
+MAX_UNPACKED_BYTES = 128 << 20
+"""Of a packed journal, which may be a thousand times smaller than what it unpacks to."""
 MAX_LINES = 5_000_000
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -132,7 +134,11 @@ def read_journal(path: Path) -> JournalContent:
         with path.open("rb") as raw:
             packed = raw.read(2) == _GZIP_MAGIC
             raw.seek(0)
-            content, _ = _read(gzip.GzipFile(fileobj=raw) if packed else raw, str(path))
+            if packed:
+                unpacked = gzip.GzipFile(fileobj=raw)
+                content, _ = _read(unpacked, str(path), MAX_UNPACKED_BYTES)
+            else:
+                content, _ = _read(raw, str(path))
     except OSError as exc:
         raise InputError(
             f"cannot read the journal: {exc.strerror or exc}", where=str(path)
@@ -140,12 +146,14 @@ def read_journal(path: Path) -> JournalContent:
     return content
 
 
-def _read(stream: _Lines, where: str) -> tuple[JournalContent, int]:
+def _read(
+    stream: _Lines, where: str, max_bytes: int = MAX_JOURNAL_BYTES
+) -> tuple[JournalContent, int]:
     """The content, and the length in bytes of the lines that are whole."""
     content: JournalContent | None = None
     whole = 0
     failed: FormatError | None = None
-    for number, line in enumerate(_lines(stream, where), 1):
+    for number, line in enumerate(_lines(stream, where, max_bytes), 1):
         if failed is not None:
             raise failed
         if not line.endswith(b"\n"):
@@ -175,7 +183,7 @@ def _read(stream: _Lines, where: str) -> tuple[JournalContent, int]:
     return content, whole
 
 
-def _lines(stream: _Lines, where: str) -> Iterator[bytes]:
+def _lines(stream: _Lines, where: str, max_bytes: int) -> Iterator[bytes]:
     total = count = 0
     while True:
         try:
@@ -187,10 +195,11 @@ def _lines(stream: _Lines, where: str) -> Iterator[bytes]:
         if not line:
             return
         total, count = total + len(line), count + 1
-        if total > MAX_JOURNAL_BYTES or count > MAX_LINES:
+        if total > max_bytes or count > MAX_LINES:
             raise FormatError(
-                f"a journal of more than {MAX_JOURNAL_BYTES} bytes or {MAX_LINES} lines",
+                f"a journal of more than {max_bytes >> 20} MiB or {MAX_LINES:,} lines",
                 where=where,
+                hint="no search writes so much: is this the right file?",
             )
         yield line
 
@@ -213,10 +222,17 @@ class Journal:
         self.path = path
         self.content = content
         self._stream = stream
+        self._whole = stream.tell()
+        """Where the last whole line ends."""
 
     @classmethod
     def create(cls, path: Path, identity: Mapping[str, str]) -> Self:
-        """Begin a journal; parent folders are made. Raises ``InputError`` if a file is there."""
+        """Begin a journal; parent folders are made.
+
+        Raises ``InputError`` if a file is there, ``FormatError`` for an identity that no reader
+        would take.
+        """
+        _refuse_unreadable(lines.read_header, lines.header_document(identity, ""), path)
         created = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -287,7 +303,10 @@ class Journal:
     def set_groups(self, groups: Sequence[GroupFacts]) -> None:
         """Say what is searched; once, before the first run."""
         assert not self.content.groups, "the groups stand already"
-        self._append(lines.groups_document(groups))
+        document = lines.groups_document(groups)
+        # What a phone calls its ops and kernels: a reader must take it, or all would be lost.
+        _refuse_unreadable(lines.read_groups, document, self.path)
+        self._append(document)
         self.content.groups = tuple(groups)
 
     def append(self, record: RunRecord, *, repeat: int = 0, spent_s: float = 0.0) -> JournalRun:
@@ -298,8 +317,13 @@ class Journal:
         return run
 
     def append_winner(self, key: str, values: Params) -> None:
-        """Keep what the phone's own tuner chose for ``key``, as it stands in its file."""
-        self._append(lines.winner_document(key, values))
+        """Keep what the phone's own tuner chose for ``key``, as it stands in its file.
+
+        Raises ``FormatError`` for a key or values that no reader would take.
+        """
+        document = lines.winner_document(key, values)
+        _refuse_unreadable(lines.read_winner, document, self.path)
+        self._append(document)
         self.content.winners[key] = values
 
     def append_step(self, name: str, seconds: float) -> None:
@@ -331,16 +355,38 @@ class Journal:
                 hint="use --search mace: the model has too many kernels for a search",
             )
         data = memoryview(line)
-        begin = self._stream.tell()
         try:
+            self._cut_torn_line()
             while data:
                 data = data[self._stream.write(data) or 0 :]
             os.fsync(self._stream.fileno())
-        except OSError as exc:
-            # Half a line (a full disk) must not be followed by another.
+        except BaseException as exc:
+            # Half a line (a full disk, Ctrl-C) must not be followed by another. If it cannot be
+            # cut off now, the next line tries again.
             with contextlib.suppress(OSError):
-                self._stream.truncate(begin)
-            raise _unwritable(self.path, exc) from exc
+                self._cut_torn_line()
+            if isinstance(exc, OSError):
+                raise _unwritable(self.path, exc) from exc
+            raise
+        self._whole += len(line)
+
+    def _cut_torn_line(self) -> None:
+        if self._stream.tell() != self._whole:
+            self._stream.truncate(self._whole)
+            self._stream.seek(self._whole)
+
+
+def _refuse_unreadable(
+    read: Callable[[Mapping[str, object]], object], document: Mapping[str, object], path: Path
+) -> None:
+    try:
+        read(document)
+    except FormatError as error:
+        raise FormatError(
+            f"the journal cannot take what the phone says: {error.message}",
+            where=str(path),
+            hint="no kernel, op or phone of MACE's has such a name",
+        ) from error
 
 
 def _refuse_stranger(found: Mapping[str, str], wanted: Mapping[str, str], path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from droidmace.errors import (
     DeviceTimeoutError,
+    FormatError,
     MaceRunCrashError,
     MaceRunError,
     MaceRunOutputError,
@@ -19,6 +20,7 @@ from droidmace.formats.obfuscation import obfuscate_symbol, readable_program_key
 from droidmace.formats.tuned_parameters import TunedParameters
 from droidmace.macerun.events import KernelTuned, OutputLine, ProgramReady
 from droidmace.tuning.journal import Journal
+from droidmace.tuning.search import Params
 from droidmace.workflows.artefacts import MAX_ARTEFACT_BYTES
 from droidmace.workflows.measure import PROVE_SOURCES_VLOG, Progress, make_folders
 from droidmace.workflows.search_bench import SearchTarget
@@ -57,6 +59,29 @@ class ObfuscationWatch:
         return obfuscate_symbol(key) if self.obfuscated else key
 
 
+class _Found:
+    """Winners on their way into the journal, but for those that it could not be read with."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.keys: set[str] = set()
+        self._left_out: set[str] = set()
+
+    def take(self, key: str, values: Params) -> None:
+        self.keys.add(key)
+        try:
+            self.journal.append_winner(key, values)
+        except FormatError:
+            # A phone may log whatever it likes, and no kernel of MACE's has such a name.
+            self._left_out.add(key)
+
+    @property
+    def note(self) -> str:
+        if not self._left_out:
+            return ""
+        return f"left out, as no kernel of MACE's has such a name or size: {len(self._left_out)}"
+
+
 def run_phone_tuner(target: SearchTarget, journal: Journal, progress: Progress) -> PhoneTuning:
     """Let the phone's tuner try its candidates, unless the journal says that it did.
 
@@ -70,9 +95,10 @@ def run_phone_tuner(target: SearchTarget, journal: Journal, progress: Progress) 
     if CUT_SHORT in steps:
         return PhoneTuning(steps[CUT_SHORT], note=_note("an earlier run says so", journal))
     began_s = time.monotonic()
+    found = _Found(journal)
     try:
-        mace_version = _tune(target, journal, progress)
-        _take_file(target, journal)
+        mace_version = _tune(target, found, progress)
+        _take_file(target, found)
     except (
         MaceRunCrashError,
         MaceRunRetryError,
@@ -83,10 +109,12 @@ def run_phone_tuner(target: SearchTarget, journal: Journal, progress: Progress) 
             raise
         seconds = time.monotonic() - began_s
         journal.append_step(CUT_SHORT, seconds)
-        return PhoneTuning(seconds, note=_note(error.message, journal))
+        return PhoneTuning(
+            seconds, note="; ".join(filter(None, (_note(error.message, journal), found.note)))
+        )
     seconds = time.monotonic() - began_s
     journal.append_step(TUNED, seconds)
-    return PhoneTuning(seconds, mace_version)
+    return PhoneTuning(seconds, mace_version, found.note)
 
 
 def _note(reason: str, journal: Journal) -> str:
@@ -96,19 +124,18 @@ def _note(reason: str, journal: Journal) -> str:
     )
 
 
-def _tune(target: SearchTarget, journal: Journal, progress: Progress) -> str:
+def _tune(target: SearchTarget, found: _Found, progress: Progress) -> str:
     storage = target.layout.storage("tuned")
     target.device.remove(storage)
     make_folders(target.device, storage)
     watch = ObfuscationWatch()
-    found: set[str] = set()
 
     def on_line(line: OutputLine) -> None:
         watch.line(line)
         if isinstance(line.event, KernelTuned):
-            journal.append_winner(watch.raw(line.event.key), line.event.values)
-            found.add(line.event.key)
-            progress(f"{len(found)} kernels tuned", len(found), 0)
+            found.take(watch.raw(line.event.key), line.event.values)
+            count = len(found.keys)
+            progress(f"{count} kernels tuned", count, 0)
 
     result = target.session.run(
         replace(
@@ -127,7 +154,7 @@ def _tune(target: SearchTarget, journal: Journal, progress: Progress) -> str:
     return result.mace_version
 
 
-def _take_file(target: SearchTarget, journal: Journal) -> None:
+def _take_file(target: SearchTarget, found: _Found) -> None:
     """The file has what the log does not: the size of the queue's window."""
     with tempfile.TemporaryDirectory(prefix="droidmace-") as folder:
         local = Path(folder) / posixpath.basename(target.layout.tuned_parameters)
@@ -140,5 +167,5 @@ def _take_file(target: SearchTarget, journal: Journal) -> None:
             hint="does the model run on the GPU? 'droidmace inspect MODEL.pb' shows its runtime",
         )
     for key, values in entries.items():
-        if journal.content.winners.get(key) != values:
-            journal.append_winner(key, values)
+        if found.journal.content.winners.get(key) != values:
+            found.take(key, values)

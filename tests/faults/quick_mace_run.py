@@ -4,8 +4,9 @@
 Speaks as the real one does (v1.1.1), takes some 30 ms, and writes a line into ``processes`` beside
 itself when it begins. Work-groups of more than 256 items make it retry for ever. ``QUICK_FAULT``
 lets something go wrong: ``tuner`` (it crashes on its third kernel), ``keys`` (no key is as
-guessed), ``guess`` (it crashes on the softmax with parameters), ``table`` (none is printed),
-``killed`` (the first two that are measured are killed from outside).
+guessed), ``name`` (a kernel's name is no name), ``guess`` (it crashes on the softmax with
+parameters), ``table`` (none is printed), ``killed`` (the first two that are measured are killed
+from outside).
 ``obfuscated`` is no fault: its files have obfuscated keys, as MACE's CMake builds write them.
 """
 
@@ -138,6 +139,9 @@ if tuning:
     table["MACE_OPENCL_QUEUE_WINDOW_SIZE"] = [0]
     table[in_file(TRANSFORM)] = [64, 4, 0]
     say("utils/tuner.h:106", f"Tuning {TRANSFORM} result: [64, 4, 0]")
+    if fault == "name":
+        table["k" * 5000] = [8, 8, 0]
+        say("utils/tuner.h:106", f"Tuning {'k' * 5000} result: [8, 8, 0]")
 say("tools/mace_run.cc:470", "Create Mace Engine latency: 1.5 ms")
 say("tools/mace_run.cc:471", "runtimes: [CPU, GPU]")
 say("tools/mace_run.cc:550", "Warm up run")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -239,6 +240,71 @@ def test_line_too_long_to_be_read_is_never_written(tmp_path: Path) -> None:
         with pytest.raises(FormatError, match="no line of"):
             journal.set_groups(many)
     assert read_journal(path).winners == {"k": (1, 2, 3)}
+
+
+def test_packed_journal_that_unpacks_to_too_much_is_refused(tmp_path: Path, whole: bytes) -> None:
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(whole) + gzip.compress(_line(1 << 20)) * 129)
+    with pytest.raises(FormatError, match="more than 128 MiB"):
+        read_journal(path)
+
+
+def _line(size: int) -> bytes:
+    return b'{"x":"' + b" " * (size - 9) + b'"}\n'
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [("k" * 5000, (1, 2, 0)), ("k", (1,) * 65), ("k", (1 << 32, 1, 0)), ("k", (-1, 1, 0))],
+)
+def test_winner_that_could_not_be_read_is_not_written(
+    tmp_path: Path, key: str, values: tuple[int, ...]
+) -> None:
+    path = tmp_path / "a.jsonl"
+    with Journal.create(path, IDENTITY) as journal:
+        with pytest.raises(FormatError):
+            journal.append_winner(key, values)
+        journal.append_winner("k", (1, 2, 3))
+        assert journal.content.winners == {"k": (1, 2, 3)}
+    assert read_journal(path).winners == {"k": (1, 2, 3)}
+
+
+def test_groups_and_identity_that_could_not_be_read_are_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    with pytest.raises(FormatError, match="gpu"):
+        Journal.create(path, {"gpu": "x" * 5000})
+    assert not path.exists()
+    with Journal.create(path, IDENTITY) as journal:
+        with pytest.raises(FormatError, match="ops"):
+            journal.set_groups([GroupFacts("conv", (CONV,), ("o" * 5000,))])
+        journal.set_groups(GROUPS)
+    assert read_journal(path).groups == GROUPS
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no limits on the size of files")
+def test_write_that_fails_in_the_middle_of_a_line_leaves_no_half_of_it(tmp_path: Path) -> None:
+    import resource
+
+    path = tmp_path / "a.jsonl"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Journal.create(path, IDENTITY) as journal:
+        journal.set_groups(GROUPS)
+        journal.append(RUNS[0])
+        size = path.stat().st_size
+        # The system takes ten bytes more and then no others, as a full disk does.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, hard))
+        try:
+            with pytest.raises(InputError, match="cannot write the journal"):
+                journal.append(RUNS[1])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert path.stat().st_size == size
+        journal.append(RUNS[2])
+        assert journal.content.records() == [RUNS[0], RUNS[2]]
+    assert read_journal(path).records() == [RUNS[0], RUNS[2]]
+    with Journal.open(path, IDENTITY) as journal:
+        journal.append(RUNS[1])
+    assert read_journal(path).records() == [RUNS[0], RUNS[2], RUNS[1]]
 
 
 def test_line_too_long_is_damage_and_not_a_torn_end(tmp_path: Path, whole: bytes) -> None:
