@@ -27,6 +27,13 @@ CLEAN_UP_S = 30.0
 """How long interrupted phones get to stop what runs on them."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What an interrupted phone has saved of its work."""
+
+    text: str
+
+
 @dataclass(slots=True)
 class _Worker:
     serial: str
@@ -44,7 +51,7 @@ def tune_many(
     """Run all requests at the same time; one outcome each, in the order of the requests.
 
     A failure of one is a value. Ctrl-C interrupts all of them, waits until they have cleaned up,
-    and is then raised again.
+    and is then raised again; its arguments say what each of them has kept.
     """
     context = multiprocessing.get_context("spawn")
     workers: list[_Worker] = []
@@ -59,8 +66,10 @@ def tune_many(
             outbox.close()
             workers.append(_Worker(request.serial, process, inbox))
         _listen(workers, on_note)
-    except BaseException:
-        _stop(workers)
+    except BaseException as error:
+        kept = _stop(workers)
+        if kept and isinstance(error, KeyboardInterrupt):
+            raise KeyboardInterrupt(*kept) from None
         raise
     for worker in workers:
         worker.process.join()
@@ -104,6 +113,13 @@ def _close_poll(workers: Sequence[_Worker]) -> None:
             answer = count_votes([worker.ballot for worker in voters if worker.ballot])
         except DroidmaceError as error:
             answer = error
+        except Exception as exc:
+            # This process is every phone's: what each has measured outlives a mistake in here.
+            answer = DroidmaceError(
+                f"the phones' votes cannot be counted: {type(exc).__name__}: {exc}",
+                hint="what each has measured is kept: tune them one by one, with --serial",
+            )
+            answer.__cause__ = exc
         for worker in voters:
             worker.ballot = None
             # One that has died since is noticed when its end of the pipe closes.
@@ -111,16 +127,47 @@ def _close_poll(workers: Sequence[_Worker]) -> None:
                 worker.inbox.send(answer)
 
 
-def _stop(workers: Sequence[_Worker]) -> None:
-    """Interrupt what still runs and wait for it; end by force what does not listen."""
+def _stop(workers: Sequence[_Worker]) -> list[str]:
+    """Interrupt what still runs and wait for it; end by force what does not listen.
+
+    What they say of the work that they kept.
+    """
     for worker in workers:
         if worker.process.is_alive() and worker.process.pid and sys.platform != "win32":
             os.kill(worker.process.pid, signal.SIGINT)
     deadline = time.monotonic() + CLEAN_UP_S
+    kept = _last_words(workers, deadline)
     for worker in workers:
         worker.process.join(max(0.0, deadline - time.monotonic()))
         if worker.process.is_alive():
             worker.process.kill()
+    return kept
+
+
+def _last_words(workers: Sequence[_Worker], deadline: float) -> list[str]:
+    """Take what interrupted phones still send, until all have closed their ends.
+
+    Nobody else does: one with much to tell would wait for ever.
+    """
+    kept: dict[str, str] = {}
+    by_inbox: dict[object, _Worker] = {
+        worker.inbox: worker for worker in workers if not worker.inbox.closed
+    }
+    while by_inbox:
+        left_s = max(0.0, deadline - time.monotonic())
+        ready = wait([worker.inbox for worker in by_inbox.values()], left_s)
+        if not ready:
+            break
+        for inbox in ready:
+            worker = by_inbox[inbox]
+            try:
+                message = worker.inbox.recv()
+            except (EOFError, OSError):
+                del by_inbox[inbox]
+            else:
+                if isinstance(message, _Kept):
+                    kept[worker.serial] = f"{worker.serial}: {message.text}"
+    return [kept[worker.serial] for worker in workers if worker.serial in kept]
 
 
 def _vanished(worker: _Worker) -> TuneFailure:
@@ -159,7 +206,11 @@ def _work(request: TuneRequest, outbox: Connection) -> None:
             hint=error.hint,
             details=error.details,
         )
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        # Nobody listens if the parent has died.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            for text in interrupt.args:
+                outbox.send(_Kept(str(text)))
         sys.exit(130)
     outbox.send(outcome)
     outbox.close()
