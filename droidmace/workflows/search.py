@@ -90,7 +90,8 @@ class SearchOutcome:
     """What was chosen.
 
     ``entries``: key as it stands in a parameter file to its value. ``readable``: the same by the
-    keys that a log shows. ``summary`` is None where the phone's own tuner alone chose.
+    keys that a log shows. ``summary`` is None where the phone's own tuner alone chose, and so is
+    ``measured``: all that the search saw.
     ``tuning_s``: what that tuner took, 0 where it was not needed. ``mace_version`` is empty where
     no process told it. ``notes``: sentences for the user.
     """
@@ -101,6 +102,7 @@ class SearchOutcome:
     tuning_s: float
     mace_version: str
     notes: tuple[str, ...] = ()
+    measured: History | None = None
 
 
 def run_search_on_phone(
@@ -244,9 +246,18 @@ class _Search:
             if sum(times.get(op, 0.0) for op in one.ops) <= _SPLIT_MS * len(one.ops)
         )
         if len(kept) < len(groups):
+            known = self.journal.content.winners
+            left = {key.key in known for one in groups if one not in kept for key in one.keys}
+            stay = {
+                frozenset({True}): "they stay as the phone's tuner chose",
+                frozenset({False}): "they keep MACE's own sizes",
+            }.get(
+                frozenset(left),
+                "they stay as the phone's tuner chose, or keep MACE's own sizes where it did not",
+            )
             self.notes.append(
                 f"{len(groups) - len(kept)} kernels run in slices, of which mace_run's table shows "
-                "the last one only: they stay as the phone's tuner chose"
+                f"the last one only: {stay}"
             )
         return kept
 
@@ -464,7 +475,7 @@ class _Search:
             mace_run_s=sum(record.wall_s for record in content.records())
             + steps.get(KEYS_FOUND_RUNNING, 0.0),
         )
-        return self._outcome(bench.entries(plan), summary)
+        return replace(self._outcome(bench.entries(plan), summary), measured=everything)
 
     def _outcome(
         self, entries: Mapping[str, Params], summary: SearchSummary | None

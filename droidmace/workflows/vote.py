@@ -6,7 +6,8 @@ what that model wants. Every phone then proves the common choice for itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from droidmace.tuning.journal import GroupFacts, JournalContent, read_journal
 from droidmace.tuning.search import History, Params
 from droidmace.tuning.space import build_groups
 from droidmace.workflows.search import SearchOutcome
+from droidmace.workflows.search_summary import other_ms
 
 _OWN_FACTS = {"serial"}
 """Parts of a journal's identity that tell phones of one model apart."""
@@ -45,19 +47,43 @@ class Elected:
     phones: int
 
     def applied_to(self, found: SearchOutcome) -> SearchOutcome:
-        """A phone's own outcome with the common choice in place of its own."""
+        """A phone's own outcome with the common choice in place of its own.
+
+        Totals are this phone's: by its own measurements, and for a choice that it has never tried
+        by what the others gained with it.
+        """
         entries = {key: value for key, value in found.entries.items() if key not in self.params}
         entries |= {key: value for key, value in self.params.items() if value is not None}
         summary = found.summary
         if summary is not None:
             own = [one for one in summary.winners if one.key not in self.params]
             summary = replace(summary, winners=(*self.winners, *own))
+            if found.measured is not None:
+                best_ms = self._total_ms(found.measured, entries) + other_ms(found.measured.runs)
+                summary = replace(summary, best_ms=best_ms)
         return replace(
             found,
             entries=entries,
             readable={readable_symbol(key): value for key, value in entries.items()},
             summary=summary,
         )
+
+    def _total_ms(self, measured: History, entries: Mapping[str, Params]) -> float:
+        rows = {row.key: row for row in self.winners}
+        total_ms = 0.0
+        for group in measured.groups.values():
+            choice = tuple(entries.get(key.key) for key in group.group.keys)
+            time_ms = group.estimate_ms(choice)
+            if not math.isfinite(time_ms):
+                # A group's keys have its times.
+                row = next((rows[key.key] for key in group.group.keys if key.key in rows), None)
+                known = (
+                    row is not None and math.isfinite(row.best_ms) and 0 < row.default_ms < math.inf
+                )
+                change = row.best_ms / row.default_ms if row is not None and known else 1.0
+                time_ms = group.estimate_ms(group.group.default) * change
+            total_ms += time_ms
+        return total_ms
 
 
 Poll = Callable[[Ballot], Elected | None]

@@ -19,7 +19,7 @@ from droidmace.formats.obfuscation import obfuscate_symbol
 from droidmace.formats.tuned_parameters import TunedParameters
 from droidmace.macerun.invocation import Invocation, TensorArg
 from droidmace.macerun.session import MaceRunSession
-from droidmace.tuning.journal import Journal, JournalContent
+from droidmace.tuning.journal import Journal, JournalContent, read_journal
 from droidmace.tuning.salvage import salvage
 from droidmace.tuning.search import RunStatus
 from droidmace.workflows.measure import Layout
@@ -240,6 +240,27 @@ def test_kernels_that_run_in_slices_are_left_alone(lab: Lab) -> None:
     outcome, content = lab.search()
     assert [group.name for group in content.groups] == ["softmax_5"]
     assert "3 kernels run in slices" in outcome.notes[0]
+    assert outcome.notes[0].endswith("they stay as the phone's tuner chose")
+
+
+def test_kernels_in_slices_keep_maces_sizes_where_no_tuner_ran(lab: Lab) -> None:
+    lab.limited = True
+    outcome, content = lab.search(SearchKind.FAST, evaluations=4)
+    assert not content.winners
+    assert outcome.notes[-1].endswith("they keep MACE's own sizes")
+    assert not {key for key in outcome.entries if "softmax" not in key} & SEARCHED
+
+
+@pytest.mark.parametrize("kind", [SearchKind.MACE, SearchKind.DEEP])
+def test_kernel_with_a_name_that_no_journal_takes_is_left_out(lab: Lab, kind: SearchKind) -> None:
+    lab.fault = "name"
+    outcome, _ = lab.search(kind, evaluations=12 if kind is SearchKind.DEEP else None)
+    assert any(note.endswith("name or size: 1") for note in outcome.notes)
+    assert max(map(len, outcome.entries)) < 100
+    winners = read_journal(lab.journal_path).winners
+    assert set(winners) > SEARCHED
+    lab.search(kind, evaluations=12 if kind is SearchKind.DEEP else None)
+    assert sum(line.startswith("tune") for line in lab.processes) == 1
 
 
 def test_phone_that_tells_nothing_ends_the_search(lab: Lab) -> None:
