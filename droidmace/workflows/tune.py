@@ -22,7 +22,7 @@ from droidmace.devices.governors import pinned_governors, restore_governors
 from droidmace.devices.lock import DeviceLock
 from droidmace.devices.monitor import Monitor
 from droidmace.devices.probe import ProbeReport
-from droidmace.errors import DroidmaceError
+from droidmace.errors import DroidmaceError, InputError
 from droidmace.files import write_atomically
 from droidmace.macerun.invocation import Invocation
 from droidmace.macerun.session import MaceRunSession
@@ -219,8 +219,8 @@ class _Story:
                 bundle_extras(plan.journal, monitor.log, picture),
             )
             # A search that is over is not gone on with: its journal is the bundle's now.
-            plan.journal.unlink()
-            _salvaged(plan.journal).unlink(missing_ok=True)
+            _forget(plan.journal)
+            _forget(_salvaged(plan.journal))
             phase.summary = str(result.bundle)
         return result
 
@@ -262,7 +262,7 @@ class _Story:
                 "the model is so small that the phone's own tuner is quicker than any search"
             )
         if request.fresh:
-            path.unlink(missing_ok=True)
+            _forget(path)
         target = SearchTarget(
             plan.device, session, plan.layout, plan.base, request.settings.timeout_s
         )
@@ -328,6 +328,17 @@ def _keep(journal: Journal) -> str:
             "goes on from there"
         )
     return ""
+
+
+def _forget(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as exc:
+        raise InputError(
+            f"cannot be removed: {exc.strerror or exc}",
+            where=str(path),
+            hint="a later run would go on with it: remove it yourself",
+        ) from exc
 
 
 def _salvaged(journal: Path) -> Path:

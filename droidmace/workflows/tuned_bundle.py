@@ -12,7 +12,7 @@ from droidmace.bundle.writer import Provenance, write_bundle
 from droidmace.devices.base import Device
 from droidmace.devices.filesync import remote_hashes
 from droidmace.devices.samples import MonitorLog, samples_text
-from droidmace.errors import PreflightError
+from droidmace.errors import InputError, PreflightError
 from droidmace.results import TuneResult
 from droidmace.workflows.artefacts import Artefacts
 from droidmace.workflows.binaries import Binary
@@ -53,8 +53,19 @@ def write_tuned_bundle(
 
 
 def bundle_extras(journal: Path, watched: MonitorLog, picture: str | None) -> dict[str, bytes]:
-    """What the figures rest on: the journal, the samples of the monitor, and a picture."""
-    extras = {JOURNAL_NAME: gzip.compress(journal.read_bytes(), mtime=0)}
+    """What the figures rest on: the journal, the samples of the monitor, and a picture.
+
+    Raises ``InputError`` for a journal that is gone or cannot be read.
+    """
+    try:
+        measured = journal.read_bytes()
+    except OSError as exc:
+        raise InputError(
+            f"the journal of the search cannot be read any more: {exc.strerror or exc}",
+            where=str(journal),
+            hint="something else removed it, and a bundle needs it: run the command again",
+        ) from exc
+    extras = {JOURNAL_NAME: gzip.compress(measured, mtime=0)}
     if watched.samples:
         extras[SAMPLES_NAME] = samples_text(watched.samples).encode()
     if picture is not None:
