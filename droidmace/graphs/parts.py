@@ -62,7 +62,7 @@ class Dissection:
         available = frozenset(self.activations)
         for index in ops:
             op = self.net.ops[index]
-            if not all(name in self.activations for name in op.outputs):
+            if not op.outputs or not set(op.outputs) <= available:
                 continue
             chain = self._needed([index], stop_at=available)
             inner = {name for one in chain for name in self.net.ops[one].outputs}

@@ -50,7 +50,7 @@ def write_reproducer(
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as made:
             fresh = Path(made) / "new"
             fresh.mkdir()
-            lines = [result.sentence]
+            lines = [_one_line(result.sentence)]
             if reproduction is not None:
                 invocation = _write_part(fresh, desk, reproduction, model_inputs, weights)
                 lines = _instructions(result, invocation)
@@ -106,9 +106,8 @@ def _raw(values: Array) -> bytes:
 
 
 def _instructions(result: BisectResult, invocation: Invocation) -> list[str]:
-    environment = " ".join(
-        f"{name}={shlex.quote(value)}" for name, value in invocation.environment().items()
-    )
+    environment = [f"{name}={value}" for name, value in invocation.environment().items()]
+    command = shlex.join(["env", *environment, *invocation.argv()])
     device = result.device
     return [
         f"# {_one_line(result.model)} on {_one_line(device.model or device.serial)}",
@@ -119,8 +118,7 @@ def _instructions(result: BisectResult, invocation: Invocation) -> list[str]:
         "",
         "```sh",
         f"adb push . {_ON_PHONE}",
-        f"adb shell 'cd {_ON_PHONE} && {environment} \\",
-        f"  {shlex.join(invocation.argv())}'",
+        f"adb shell {shlex.quote(f'cd {_ON_PHONE} && {command}')}",
         "```",
         "",
         "`output_…` should be near `expected_…` (made by the CPU; `model_cpu.pb` is the same model "
@@ -130,4 +128,6 @@ def _instructions(result: BisectResult, invocation: Invocation) -> list[str]:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    """Names in it come from files and devices: nothing in there may drive a terminal."""
+    line = " ".join(text.split())
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)

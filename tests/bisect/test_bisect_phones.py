@@ -7,6 +7,8 @@ import json
 import math
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -163,6 +165,30 @@ def test_nothing_is_wrong_with_the_engine(run: Bisect, tmp_path: Path) -> None:
     assert len(result.ops) == result.op_count
     assert "[3]" in result.sample
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command_names_a_wrong_kernel_of_the_example(
+    phone_lab: PhoneLab, phone: Phone, tmp_path: Path
+) -> None:
+    # Only /block3/project/conv has 96 input channels and 7 x 7 pixels.
+    wrong = (WRONG_1X1[0], WRONG_1X1[1].replace("== 4", "== 7").replace("== 16", "== 24"))
+    program = planted(tmp_path / "program", kernels={"conv_2d_1x1.cl": wrong})
+    command = [sys.executable, "-m", "droidmace", "bisect", "--serial", phone.serial]
+    options = ["-c", FASHION, "--mace-run", program, "-o", tmp_path / "out", "--json"]
+    done = subprocess.run(
+        [*command, *map(str, options)],
+        capture_output=True,
+        text=True,
+        env=phone_lab.environment,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    document = json.loads(done.stdout)
+    assert document["cause"] == "kernel"
+    assert document["culprit"]["name"] == "/block3/project/conv/Conv"
+    assert len(document["runs"]) <= document["run_limit"] == 7
+    assert (Path(document["reproducer"]) / "model.pb").exists()
 
 
 def test_an_overflow_of_half_precision_is_named(run: Bisect, make: Callable[..., Path]) -> None:
