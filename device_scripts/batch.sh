@@ -20,8 +20,9 @@
 # Standard error carries such lines, too:
 #   droidmace alive                  every two seconds
 #   droidmace end STATUS             once: 0, or that of the step that failed
-# As with run.sh, a stream without the last was cut off, whatever the transport says. When an "alive"
-# can no longer be written the host is gone: the program is killed, and all of BASE removed.
+# As with run.sh, a stream without the last was cut off, whatever the transport says. When one of
+# these lines can no longer be written the host is gone: the program is killed, and all of BASE
+# removed, as is the folder that it lies in if nothing else does.
 
 now() {
   # Built in, and so without a process of its own: it would cost more than what is measured.
@@ -32,19 +33,23 @@ ended() {
   # mksh sleeps in its own process and would wait for that to end before it takes a TERM.
   kill -9 "$beat" 2>/dev/null
   wait "$beat" 2>/dev/null
-  printf '\036droidmace end %s\n' "$1" >&2
+  main=
+  # Who cannot be told is gone, and will not remove anything.
+  printf '\036droidmace end %s\n' "$1" >&2 || gone
   exit "$1"
 }
 
 gone() {
-  trap '' TERM HUP
+  trap '' TERM HUP PIPE
   # The program first: it must not write anew what is removed.
   if [ -n "$main" ]; then
     kill -9 "$main" 2>/dev/null
     wait "$main" 2>/dev/null
   fi
   kill -9 "$beat" 2>/dev/null
+  cd /
   rm -rf "$base"
+  rmdir "${base%/*}" 2>/dev/null
   exit 143
 }
 
@@ -86,7 +91,7 @@ main=
   done
 ) </dev/null &
 beat=$!
-trap gone TERM HUP
+trap gone TERM HUP PIPE
 
 if [ "$todo" = take ]; then
   take "$@"

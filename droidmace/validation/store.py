@@ -261,7 +261,9 @@ class OutputStore:
             )
 
     def _open_log(self) -> io.BufferedRandom:
-        descriptor = os.open(self._log_path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0))
+        descriptor = os.open(
+            self._log_path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666
+        )
         stream = os.fdopen(descriptor, "r+b")
         try:
             size = stream.seek(0, os.SEEK_END)

@@ -19,7 +19,7 @@ WAIT_S = 20.0
 def line(scripts, tmp_path):
     def build(*words: str) -> str:
         script = shlex.join(
-            [str(scripts / "batch.sh"), words[0], f"{tmp_path}/my base", *words[1:]]
+            [str(scripts / "batch.sh"), words[0], f"{tmp_path}/batch/my base", *words[1:]]
         )
         return f'"$SHELL_UNDER_TEST" {script}'
 
@@ -36,7 +36,7 @@ def run_script(shell_device, line):
 
 @pytest.fixture
 def base(tmp_path):
-    return tmp_path / "my base"
+    return tmp_path / "batch" / "my base"
 
 
 def names(folder):
@@ -133,9 +133,23 @@ def test_told_to_stop_it_leaves_nothing(shell_device, line, tmp_path, base):
     command = line("run", "7", str(tmp_path), "--", "sh", "-c", "echo $$ >me; exec sleep 1000")
     with shell_device.start(command, timeout_s=WAIT_S):
         wait_until((tmp_path / "me").exists)
-    wait_until(lambda: not base.exists())
+    wait_until(lambda: not base.parent.exists())
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "me").read_text()), 0)
+
+
+def test_samples_for_nobody_are_removed(shell_device, line, base):
+    """They were all under way when the host went."""
+    process = subprocess.Popen(
+        [shell_device._shell, "-c", line("take", "in0", "image", "2", "4")],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=shell_device._environment,
+    )
+    process.stderr.close()
+    process.communicate(b"aaaabbbb", WAIT_S)
+    assert process.returncode == 143
+    assert not base.parent.exists()
 
 
 def test_without_a_host_it_leaves_nothing(shell_device, line, tmp_path, base):
@@ -152,6 +166,6 @@ def test_without_a_host_it_leaves_nothing(shell_device, line, tmp_path, base):
     process.stdout.close()
     process.stderr.close()
     assert process.wait(WAIT_S) == 143
-    assert not base.exists()
+    assert not base.parent.exists()
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "me").read_text()), 0)
