@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from droidmace.bundle.reader import read_bundle
-from droidmace.cli.tune import _emulated
+from droidmace.cli.phones import emulated
 from droidmace.emulator import manager
 from droidmace.emulator.manager import Phone
 from droidmace.errors import EmulatorError
@@ -159,7 +159,7 @@ def test_a_second_call_takes_phones_of_its_own(
     start_phone: Callable[..., Phone], phone_lab: PhoneLab
 ) -> None:
     start_phone("tune-adreno-1", "adreno", driver="intel")
-    with _emulated(2, "adreno", "intel", None) as (serials, port):
+    with emulated(2, "adreno", "intel", None) as (serials, port):
         running = {phone.name: phone.serial for phone in manager.list_phones() if phone.pid}
         assert serials == [running["tune-adreno-2"], running["tune-adreno-3"]]
         assert port == phone_lab.adb_port
@@ -178,7 +178,7 @@ def test_when_the_second_phone_does_not_start_the_first_is_stopped(
         return start(name, *arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(manager, "start_phone", only_the_first)
-    with pytest.raises(EmulatorError, match="no room"), _emulated(2, "adreno", "intel", None):
+    with pytest.raises(EmulatorError, match="no room"), emulated(2, "adreno", "intel", None):
         pass
     assert manager.get_phone("tune-adreno-1").state is manager.PhoneState.STOPPED
 
