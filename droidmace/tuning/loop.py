@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from droidmace.results import KernelWinner, SearchPoint
-from droidmace.tuning.consensus import origin
-from droidmace.tuning.search import Choice, History, Params, Plan, RunRecord, RunStatus, Strategy
+from droidmace.tuning.search import Choice, History, Plan, RunRecord, RunStatus, Strategy
 from droidmace.tuning.selection import chosen, contenders, noise_of
 
 Evaluate = Callable[[Sequence[Plan]], Iterable[RunRecord]]
@@ -70,19 +68,12 @@ class LoopSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class SearchOutcome:
-    """What a search chose, and what is known of it; totals are sums over all groups, in ms."""
+class LoopEnd:
+    """How a search ended; what it measured is in its history."""
 
     plan: dict[str, Choice]
-    untuned_ms: float
-    best_ms: float
-    processes: int
-    evaluations: int
-    refused: int
-    failed: int
     wall_s: float
-    mace_run_s: float
-    curve: tuple[SearchPoint, ...]
+    """With what it had cost before."""
     exhausted: bool
     """The strategy had nothing left to try."""
     confirmed: bool
@@ -99,7 +90,6 @@ class _Run:
     clock: Callable[[], float]
     observe: Observe | None
     started_s: float = field(init=False)
-    curve: list[SearchPoint] = field(default_factory=list)
     failures: int = 0
 
     def __post_init__(self) -> None:
@@ -135,10 +125,6 @@ class _Run:
         for record in self.evaluate(plans):
             self.history.add(record)
             self.failures = self.failures + 1 if record.status is RunStatus.FAILED else 0
-            best_ms = self.history.total_ms(chosen(self.history))
-            point = SearchPoint(self.spent_s, self.history.evaluations, best_ms)
-            if math.isfinite(best_ms):
-                self.curve.append(point)
             if self.observe is not None:
                 self.observe(record, self.history)
 
@@ -152,7 +138,7 @@ def run_search(
     on_record: Observe | None = None,
     settings: LoopSettings | None = None,
     clock: Callable[[], float] = time.monotonic,
-) -> SearchOutcome:
+) -> LoopEnd:
     """Search until the strategy has nothing left or the budget is spent, then make sure.
 
     ``history`` may hold an interrupted search's records already; it is added to. What ``evaluate``
@@ -177,8 +163,7 @@ def run_search(
             confirmed = True
             break
         run.measure(plans)
-    plan = best_plan(strategy, history)
-    return _outcome(run, plan, exhausted=exhausted, confirmed=confirmed)
+    return LoopEnd(best_plan(strategy, history), run.spent_s, exhausted, confirmed)
 
 
 def confirmation(history: History, how: LoopSettings) -> list[Plan]:
@@ -210,42 +195,3 @@ def confirmation(history: History, how: LoopSettings) -> list[Plan]:
             plan[name] = queue[turn % len(queue)]
         plans.append(plan)
     return plans
-
-
-def kernel_winners(
-    history: History, plan: Plan, phone: Mapping[str, Params] | None = None
-) -> tuple[KernelWinner, ...]:
-    """A row for every key of ``plan``; ``phone``: what its own tuner chose, by key.
-
-    A key's times are its group's.
-    """
-    rows = []
-    for name, group in history.groups.items():
-        choice = plan.get(name, group.group.default)
-        default_ms = group.estimate_ms(group.group.default)
-        best_ms = group.estimate_ms(choice)
-        for space, params in zip(group.group.keys, choice, strict=True):
-            who = origin(params, (phone or {}).get(space.key))
-            rows.append(KernelWinner(space.key, params, who, default_ms, best_ms))
-    return tuple(rows)
-
-
-def _outcome(
-    run: _Run, plan: dict[str, Choice], *, exhausted: bool, confirmed: bool
-) -> SearchOutcome:
-    history = run.history
-    statuses = [record.status for record in history.runs]
-    return SearchOutcome(
-        plan=plan,
-        untuned_ms=history.total_ms({}),
-        best_ms=history.total_ms(plan),
-        processes=len(history.runs),
-        evaluations=history.evaluations,
-        refused=statuses.count(RunStatus.REFUSED),
-        failed=statuses.count(RunStatus.FAILED),
-        wall_s=run.spent_s,
-        mace_run_s=sum(record.wall_s for record in history.runs),
-        curve=tuple(run.curve),
-        exhausted=exhausted,
-        confirmed=confirmed,
-    )

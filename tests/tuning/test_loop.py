@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 from landscapes import Landscape, net
 
-from droidmace.tuning.loop import Budget, LoopSettings, confirmation, kernel_winners, run_search
+from droidmace.tuning.loop import Budget, LoopSettings, confirmation, run_search
 from droidmace.tuning.search import History, Plan, RunRecord, RunStatus
 from droidmace.tuning.selection import chosen, contenders, noise_of, standings, typical_ms
 from droidmace.tuning.strategies.guided import Guided
@@ -16,9 +16,10 @@ from droidmace.tuning.strategies.plain import MaceList, RandomSearch
 
 def test_the_evaluations_of_a_budget_are_kept_to_within_half_a_process() -> None:
     phone = Landscape(net(5), noise=0.02)
-    outcome = run_search(RandomSearch(), phone, Budget(evaluations=103), History(phone.groups))
-    assert outcome.processes == len(phone.plans) == 21
-    assert outcome.evaluations == 105
+    history = History(phone.groups)
+    outcome = run_search(RandomSearch(), phone, Budget(evaluations=103), history)
+    assert len(history.runs) == len(phone.plans) == 21
+    assert history.evaluations == 105
     assert not outcome.exhausted
 
 
@@ -35,7 +36,8 @@ def test_the_seconds_of_a_budget_count_what_was_spent_before() -> None:
     def run(budget: Budget) -> int:
         history = History(phone.groups)
         clock = lambda: float(next(now))  # noqa: E731
-        return run_search(RandomSearch(), measure, budget, history, clock=clock).processes
+        run_search(RandomSearch(), measure, budget, history, clock=clock)
+        return len(history.runs)
 
     whole = run(Budget(seconds=600))
     assert 20 < whole < 60
@@ -101,9 +103,8 @@ def test_a_search_that_was_broken_off_goes_on_as_if_it_had_not_been() -> None:
         resumed = History(phone.groups)
         for record in journal:
             resumed.add(record)
-        outcome = run_search(Guided(4), phone, Budget(evaluations=80), resumed, settings=settings)
+        run_search(Guided(4), phone, Budget(evaluations=80), resumed, settings=settings)
         assert resumed.runs == record_of
-        assert outcome.processes == len(record_of)
 
 
 def test_a_phone_that_only_fails_ends_the_search() -> None:
@@ -113,41 +114,29 @@ def test_a_phone_that_only_fails_ends_the_search() -> None:
         for plan in plans:
             yield RunRecord(plan, RunStatus.FAILED, 0, reason="crashed")
 
-    outcome = run_search(RandomSearch(), broken, Budget(evaluations=1000), History(groups))
-    assert outcome.failed == outcome.processes < 20
+    history = History(groups)
+    outcome = run_search(RandomSearch(), broken, Budget(evaluations=1000), history)
+    assert 0 < len(history.runs) < 20
     assert outcome.plan == {one.name: one.default for one in groups}
-    assert math.isinf(outcome.best_ms)
-    assert outcome.curve == ()
+    assert math.isinf(history.total_ms(outcome.plan))
 
 
-def test_the_curve_tells_what_each_process_brought() -> None:
+def test_what_each_process_brought_is_observed() -> None:
     phone = Landscape(net(3), noise=0.0)
+    totals: list[float] = []
+    evaluations: list[int] = []
+
+    def observe(_: RunRecord, so_far: History) -> None:
+        totals.append(so_far.total_ms(chosen(so_far)))
+        evaluations.append(so_far.evaluations)
+
     history = History(phone.groups)
-    outcome = run_search(RandomSearch(), phone, Budget(evaluations=90), history)
-    assert [point.evaluations for point in outcome.curve] == list(
-        range(3, 3 * outcome.processes + 1, 3)
-    )
-    assert 25 <= outcome.processes <= 30
-    totals = [point.best_ms for point in outcome.curve]
+    outcome = run_search(RandomSearch(), phone, Budget(evaluations=90), history, on_record=observe)
+    assert 25 <= len(history.runs) <= 30
+    assert evaluations == list(range(3, 3 * len(history.runs) + 1, 3))
     assert totals == sorted(totals, reverse=True)
-    assert totals[0] == pytest.approx(outcome.untuned_ms)
-    assert totals[-1] == pytest.approx(outcome.best_ms) == phone.total_ms(outcome.plan)
-
-
-def test_winners_tell_who_proposed_them() -> None:
-    phone = Landscape(net(2))
-    history = History(phone.groups)
-    first, second = phone.groups
-    plan = {first.name: (first.keys[0].candidates[3],)}
-    for record in phone([{}, plan]):
-        history.add(record)
-    phones = {first.keys[0].key: first.keys[0].candidates[3]}
-    by_key = {row.key: row for row in kernel_winners(history, plan, phones)}
-    assert by_key[first.keys[0].key].origin == "phone"
-    assert by_key[second.keys[0].key].origin == "default"
-    assert by_key[second.keys[0].key].params is None
-    (row, _) = kernel_winners(history, plan)
-    assert (row.origin, row.best_ms) == ("search", phone.true_ms(first, plan[first.name]))
+    assert totals[0] == pytest.approx(history.total_ms({}))
+    assert totals[-1] == pytest.approx(phone.total_ms(outcome.plan))
 
 
 def test_a_lucky_sample_does_not_win_over_a_known_choice() -> None:
