@@ -21,10 +21,9 @@ from dataclasses import dataclass, field, replace
 from droidmace.config import SearchConfig, SearchKind
 from droidmace.errors import MaceRunError, MaceRunOutputError
 from droidmace.formats.obfuscation import readable_symbol
-from droidmace.formats.store_keys import QUEUE_WINDOW_SIZE_KEY
 from droidmace.results import MaceRunResult, SearchPoint, SearchSummary
 from droidmace.tuning.consensus import Vote, consensus
-from droidmace.tuning.journal import GroupFacts, Journal, KeyFacts
+from droidmace.tuning.journal import Journal, KeyFacts
 from droidmace.tuning.loop import Budget, LoopSettings, best_plan, run_search
 from droidmace.tuning.search import (
     Group,
@@ -39,17 +38,12 @@ from droidmace.tuning.selection import chosen
 from droidmace.tuning.space import key_space
 from droidmace.tuning.strategies.catalogue import make_strategy
 from droidmace.workflows.measure import Progress
-from droidmace.workflows.phone_tuner import CUT_SHORT, TUNED, run_phone_tuner
+from droidmace.workflows.phone_tuner import CUT_SHORT, TUNED
 from droidmace.workflows.search_ahead import Ahead
 from droidmace.workflows.search_bench import PhoneBench, SearchTarget
 from droidmace.workflows.search_cost import phone_tuner_cost_s
+from droidmace.workflows.search_groups import KEYS_FOUND, KEYS_FOUND_RUNNING, GroupFinder
 from droidmace.workflows.search_keys import (
-    KeyMap,
-    guess_entries,
-    map_keys,
-    op_times,
-    prepare_storage,
-    prove_guesses,
     survey,
 )
 from droidmace.workflows.search_limits import next_probe, with_limits
@@ -57,16 +51,11 @@ from droidmace.workflows.search_summary import curve, progress_text, summarize
 
 __all__ = ["SearchOutcome", "SearchTarget", "run_search_on_phone"]
 
-KEYS_FOUND = "keys found"
-"""Step of the journal: what it took to find the keys, beside the phone's own tuner."""
-KEYS_FOUND_RUNNING = "keys found, mace_run"
 _DEEP_S = 600.0
 _FAST_PROCESSES = 4
 """However quick MACE's own tuner would be: fewer processes tell nothing."""
 _SAFE_KWG_SIZE = 256
 """What nearly every kernel takes on nearly every GPU."""
-_MIN_COVERED = 0.75
-"""Share of all ops' time that guessed keys must stand for."""
 _ANCHOR_SAMPLES = 2
 _ANCHOR_TRIES = 3
 """A phone that is short of memory kills a process now and then."""
@@ -76,8 +65,6 @@ _MAX_BATCH = 12
 _LEAST_PROCESS_S = 0.02
 """Phones tell the time by hundredths of a second."""
 _MAX_ROUNDS = 50
-_SPLIT_MS = 1.0
-"""Where kernel time is limited, MACE splits kernels that take longer (``opencl_helper.h``)."""
 _STRATEGIES = {
     SearchKind.FAST: "guided",
     SearchKind.DEEP: "guided",
@@ -131,23 +118,25 @@ class _Search:
     journal: Journal
     progress: Progress
     clock: Callable[[], float]
-    mace_version: str = ""
-    notes: list[str] = field(default_factory=list)
+    finder: GroupFinder = field(init=False)
     began_s: float = 0.0
     spent_before_s: float = 0.0
     process_s: float = 0.0
     """What a process takes, more or less."""
-    guess_ms: Mapping[str, float] = field(default_factory=dict)
-    """What the groups took, more or less, when their keys were looked for."""
     spaces: dict[tuple[KeyFacts, Params | None], KeySpace] = field(default_factory=dict)
     """Candidates of the keys that were asked for before: listing them all takes a while."""
 
+    def __post_init__(self) -> None:
+        self.finder = GroupFinder(
+            self.target, self.search.kind, self.journal, self.progress, self.clock
+        )
+
     def run(self) -> SearchOutcome:
         if self.search.kind is SearchKind.MACE:
-            self._tune_on_phone()
-            return self._outcome(self._fixed(), None)
+            self.finder.tune_on_phone()
+            return self._outcome(self.finder.fixed(), None)
         resumed = len(self.journal.content.runs)
-        known = self._find_groups()
+        known = self.finder.find()
         self.spent_before_s = self.journal.content.spent_s
         self.began_s = self.clock()
         bench = self._bench(known)
@@ -158,108 +147,6 @@ class _Search:
             votes.append(vote)
             points += more
         return self._result(bench, votes, points, resumed)
-
-    def _tune_on_phone(self) -> None:
-        tuning = run_phone_tuner(self.target, self.journal, self.progress)
-        self.mace_version = self.mace_version or tuning.mace_version
-        if tuning.note:
-            self.notes.append(tuning.note)
-
-    def _fixed(self) -> dict[str, Params]:
-        """Entries that every process has: the phone's winners, and the queue's window."""
-        entries = dict(self.journal.content.winners)
-        if (window := self.target.base.opencl_queue_window_size) > 0:
-            entries.setdefault(QUEUE_WINDOW_SIZE_KEY, (window,))
-        return entries
-
-    # ---- which keys there are
-
-    def _find_groups(self) -> MaceRunResult | None:
-        """Have the groups in the journal; the result of a process that is typical, if one ran."""
-        steps = self.journal.content.steps
-        if self.journal.content.groups:
-            prepare_storage(self.target, fresh=False)
-            if self.search.kind is not SearchKind.FAST and not {TUNED, CUT_SHORT} & set(steps):
-                self.notes.append(
-                    "the search goes on with the kernels that an earlier run knew by their shapes; "
-                    "--fresh asks the phone's own tuner for all of them"
-                )
-            return None
-        began_s = self.clock()
-        found: KeyMap | None = None
-        untuned: MaceRunResult | None = None
-        tuned = TUNED in steps or CUT_SHORT in steps
-        begun = bool(self.journal.content.winners)
-        if not tuned and (begun or self.search.kind is SearchKind.FAST):
-            prepare_storage(self.target, fresh=True)
-            self.progress("which kernels there are", 0, 0)
-            untuned = survey(self.target)
-            guesses = guess_entries(untuned.ops, self.journal.content.winners)
-            found = prove_guesses(self.target, guesses)
-            if found.covered < _MIN_COVERED:
-                self.notes.append(
-                    f"guessed keys stand for {found.covered:.0%} of the ops' time: "
-                    "the phone's own tuner was asked"
-                )
-                found = None
-            elif begun:
-                self.notes.append(
-                    f"the phone's own tuner was broken off: the {len(self.journal.content.winners)}"
-                    " kernels it had finished count, others were known by their shapes, and what"
-                    " neither tells stays as it is; --fresh lets it begin anew"
-                )
-        tuner_s = 0.0
-        if found is None:
-            tuner_began_s = self.clock()
-            self._tune_on_phone()
-            tuner_s = self.clock() - tuner_began_s
-            prepare_storage(self.target, fresh=True)
-            self.progress("which op runs which kernels", 0, 0)
-            untuned = survey(self.target)
-            found = map_keys(self.target, self._fixed())
-        assert untuned is not None
-        self.mace_version = self.mace_version or found.result.mace_version
-        groups = self._measurable(found.groups, untuned)
-        times = op_times(untuned.ops)
-        self.guess_ms = {one.name: sum(times.get(op, 0.0) for op in one.ops) for one in groups}
-        if not groups:
-            raise MaceRunOutputError(
-                "mace_run's log does not tell which op runs which kernel",
-                where=self.target.device.serial,
-                hint="use --search mace: the phone's own tuner needs no log",
-            )
-        self.journal.append_step(KEYS_FOUND, self.clock() - began_s - tuner_s)
-        self.journal.append_step(KEYS_FOUND_RUNNING, untuned.wall_s + found.result.wall_s)
-        self.journal.set_groups(groups)
-        return found.result
-
-    def _measurable(
-        self, groups: Sequence[GroupFacts], untuned: MaceRunResult
-    ) -> tuple[GroupFacts, ...]:
-        """Without kernels that are run in slices: the op table shows their last slice only."""
-        if not self.target.base.limit_opencl_kernel_time:
-            return tuple(groups)
-        times = op_times(untuned.ops)
-        kept = tuple(
-            one
-            for one in groups
-            if sum(times.get(op, 0.0) for op in one.ops) <= _SPLIT_MS * len(one.ops)
-        )
-        if len(kept) < len(groups):
-            known = self.journal.content.winners
-            left = {key.key in known for one in groups if one not in kept for key in one.keys}
-            stay = {
-                frozenset({True}): "they stay as the phone's tuner chose",
-                frozenset({False}): "they keep MACE's own sizes",
-            }.get(
-                frozenset(left),
-                "they stay as the phone's tuner chose, or keep MACE's own sizes where it did not",
-            )
-            self.notes.append(
-                f"{len(groups) - len(kept)} kernels run in slices, of which mace_run's table shows "
-                f"the last one only: {stay}"
-            )
-        return kept
 
     # ---- how they are measured
 
@@ -300,7 +187,7 @@ class _Search:
         return PhoneBench(
             self.target,
             self._groups(),
-            self._fixed(),
+            self.finder.fixed(),
             rounds=rounds,
             # A candidate may be slower by far.
             timeout_s=min(self.target.timeout_s, max(60.0, 100.0 * wall_s)),
@@ -314,7 +201,7 @@ class _Search:
     def _repeat(self, bench: PhoneBench, repeat: int) -> tuple[Vote, list[SearchPoint]]:
         """One of the independent searches, as far as it has not been done already."""
         thinker = make_strategy(_STRATEGIES[self.search.kind], repeat)
-        with Ahead(thinker, bench.send_ahead, self.guess_ms) as strategy:
+        with Ahead(thinker, bench.send_ahead, self.finder.guess_ms) as strategy:
             if repeat == 0:
                 self._measure_anchors(bench, strategy)
             history, points = self._look(bench, strategy, repeat)
@@ -486,6 +373,6 @@ class _Search:
             readable={readable_symbol(key): params for key, params in entries.items()},
             summary=summary,
             tuning_s=steps.get(TUNED, steps.get(CUT_SHORT, 0.0)),
-            mace_version=self.mace_version,
-            notes=tuple(self.notes),
+            mace_version=self.finder.mace_version,
+            notes=tuple(self.finder.notes),
         )
