@@ -300,7 +300,9 @@ def _kept_told(work: Path, identity: Mapping[str, str], count: int) -> Iterator[
         yield
     except (DroidmaceError, KeyboardInterrupt) as error:
         done = _samples_in(work, identity)
-        kept = f"{done:,} of {count:,} samples are done and kept: the same command goes on there"
+        kept = f"{done:,} of {count:,} samples are done"
+        if done:
+            kept += " and kept: the same command goes on there"
         if isinstance(error, DroidmaceError):
             error.hint = f"{error.hint}; {kept}" if error.hint else kept
             raise
