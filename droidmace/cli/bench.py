@@ -10,6 +10,18 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from droidmace.cli.options import (
+    AdbPortOption,
+    DriverOption,
+    EmulateOption,
+    JsonOption,
+    MaceRootOption,
+    MaceRunOption,
+    ModelOption,
+    PinOption,
+    ProfileOption,
+    SerialOption,
+)
 from droidmace.cli.phones import model_name, one_phone
 from droidmace.config import load_deployment
 from droidmace.errors import EXIT_FAILED, InputError
@@ -41,40 +53,19 @@ def bench_command(
         Path | None,
         typer.Option("--config", "-c", help="Deployment file (YAML).", show_default=False),
     ] = None,
-    serial: Annotated[
-        str | None,
-        typer.Option("--serial", "-s", help="The phone to run on; see 'droidmace devices'."),
-    ] = None,
-    emulate: Annotated[
-        bool, typer.Option("--emulate", help="Start an emulated phone for this call.")
-    ] = False,
-    profile: Annotated[
-        str | None,
-        typer.Option(
-            "--profile", help="With --emulate: its profile, a name or a file. [default: adreno]"
-        ),
-    ] = None,
-    driver: Annotated[
-        str | None,
-        typer.Option("--driver", help="With --emulate: the OpenCL driver that backs it."),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", help="The model, if the deployment file holds several."),
-    ] = None,
+    serial: SerialOption = None,
+    emulate: EmulateOption = False,
+    profile: ProfileOption = None,
+    driver: DriverOption = None,
+    model: ModelOption = None,
     bundle: Annotated[
         Path | None,
         typer.Option(
             "--bundle", help="Run with what this bundle ships: compiled program and parameters."
         ),
     ] = None,
-    mace_run: Annotated[
-        Path | None, typer.Option("--mace-run", help="The mace_run program to push.")
-    ] = None,
-    mace_root: Annotated[
-        Path | None,
-        typer.Option("--mace-root", help="A MACE source or build folder to take mace_run from."),
-    ] = None,
+    mace_run: MaceRunOption = None,
+    mace_root: MaceRootOption = None,
     processes: Annotated[
         int, typer.Option("--processes", min=1, max=1000, help="Fresh processes: the samples.")
     ] = _DEFAULTS.processes,
@@ -118,12 +109,7 @@ def bench_command(
         CurrentUnit,
         typer.Option("--current-unit", help="What the phone's current_now counts."),
     ] = CurrentUnit.AUTO,
-    pin: Annotated[
-        bool,
-        typer.Option(
-            "--pin/--no-pin", help="Hold clocks steady while measuring, where the phone permits it."
-        ),
-    ] = True,
+    pin: PinOption = True,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Write the result into this file (JSON).")
     ] = None,
@@ -154,13 +140,8 @@ def bench_command(
     gate: Annotated[
         bool, typer.Option("--gate", help="With --compare: exit with 1 if a figure got slower.")
     ] = False,
-    adb_port: Annotated[
-        int | None,
-        typer.Option("--adb-port", min=1, max=65535, help="Port of the adb server."),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the result as JSON; progress goes to stderr.")
-    ] = False,
+    adb_port: AdbPortOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Measure a model on a phone: start-up, latency, ops, memory, energy.
 

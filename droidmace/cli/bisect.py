@@ -9,6 +9,18 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from droidmace.cli.options import (
+    AdbPortOption,
+    AllowPluginOption,
+    DriverOption,
+    EmulateOption,
+    JsonOption,
+    MaceRootOption,
+    MaceRunOption,
+    ModelOption,
+    ProfileOption,
+    SerialOption,
+)
 from droidmace.cli.phones import model_name, one_phone
 from droidmace.config import load_deployment
 from droidmace.errors import EXIT_FAILED
@@ -31,27 +43,11 @@ def bisect_command(
     config: Annotated[
         Path, typer.Option("--config", "-c", help="Deployment file (YAML).", show_default=False)
     ],
-    serial: Annotated[
-        str | None,
-        typer.Option("--serial", "-s", help="The phone to run on; see 'droidmace devices'."),
-    ] = None,
-    emulate: Annotated[
-        bool, typer.Option("--emulate", help="Start an emulated phone for this call.")
-    ] = False,
-    profile: Annotated[
-        str | None,
-        typer.Option(
-            "--profile", help="With --emulate: its profile, a name or a file. [default: adreno]"
-        ),
-    ] = None,
-    driver: Annotated[
-        str | None,
-        typer.Option("--driver", help="With --emulate: the OpenCL driver that backs it."),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", help="The model, if the deployment file holds several."),
-    ] = None,
+    serial: SerialOption = None,
+    emulate: EmulateOption = False,
+    profile: ProfileOption = None,
+    driver: DriverOption = None,
+    model: ModelOption = None,
     sample: Annotated[
         int,
         typer.Option(
@@ -70,28 +66,11 @@ def bisect_command(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for the reproducer.")
     ] = DEFAULT_OUT,
-    mace_run: Annotated[
-        Path | None, typer.Option("--mace-run", help="The mace_run program to push.")
-    ] = None,
-    mace_root: Annotated[
-        Path | None,
-        typer.Option("--mace-root", help="A MACE source or build folder to take mace_run from."),
-    ] = None,
-    allow_plugin: Annotated[
-        bool,
-        typer.Option(
-            "--allow-plugin",
-            help="Run the Python code that the deployment file names for its samples. It can do "
-            "whatever you can: read it first.",
-        ),
-    ] = False,
-    adb_port: Annotated[
-        int | None,
-        typer.Option("--adb-port", min=1, max=65535, help="Port of the adb server."),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the result as JSON; progress goes to stderr.")
-    ] = False,
+    mace_run: MaceRunOption = None,
+    mace_root: MaceRootOption = None,
+    allow_plugin: AllowPluginOption = False,
+    adb_port: AdbPortOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Name the op that goes wrong first on a phone's GPU, and why.
 

@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from droidmace.cli.options import (
+    AdbPortOption,
+)
 from droidmace.workflows.clean import clean
 
 
@@ -20,10 +23,7 @@ def clean_command(
     force: Annotated[
         bool, typer.Option("--force", help="Also if its lock says that a run is under way.")
     ] = False,
-    adb_port: Annotated[
-        int | None,
-        typer.Option("--adb-port", min=1, max=65535, help="Port of the adb server."),
-    ] = None,
+    adb_port: AdbPortOption = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the removed paths as JSON.")
     ] = False,

@@ -10,6 +10,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from droidmace.cli.options import (
+    AdbPortOption,
+    DriverOption,
+    JsonOption,
+    MaceRootOption,
+    MaceRunOption,
+    ModelOption,
+    PinOption,
+    ProfileOption,
+    SerialOption,
+)
 from droidmace.cli.phones import (
     DEFAULT_PROFILE,
     check_choice,
@@ -43,10 +54,7 @@ def tune_command(
         Path | None,
         typer.Option("--config", "-c", help="Deployment file (YAML).", show_default=False),
     ] = None,
-    serial: Annotated[
-        str | None,
-        typer.Option("--serial", "-s", help="The phone to tune on; see 'droidmace devices'."),
-    ] = None,
+    serial: SerialOption = None,
     every: Annotated[
         bool, typer.Option("--all", help="Every usable phone, all at the same time.")
     ] = False,
@@ -56,29 +64,12 @@ def tune_command(
             "--emulate", metavar="N", min=0, max=64, help="Start N emulated phones for this call."
         ),
     ] = 0,
-    profile: Annotated[
-        str | None,
-        typer.Option(
-            "--profile",
-            help="With --emulate: the phones' profile, a name or a file. [default: adreno]",
-        ),
-    ] = None,
-    driver: Annotated[
-        str | None,
-        typer.Option("--driver", help="With --emulate: the OpenCL driver that backs them."),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", help="The model, if the deployment file holds several."),
-    ] = None,
+    profile: ProfileOption = None,
+    driver: DriverOption = None,
+    model: ModelOption = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the bundles.")] = DEFAULT_OUT,
-    mace_run: Annotated[
-        Path | None, typer.Option("--mace-run", help="The mace_run program to push.")
-    ] = None,
-    mace_root: Annotated[
-        Path | None,
-        typer.Option("--mace-root", help="A MACE source or build folder to take mace_run from."),
-    ] = None,
+    mace_run: MaceRunOption = None,
+    mace_root: MaceRootOption = None,
     search: Annotated[
         SearchKind | None,
         typer.Option(
@@ -141,12 +132,7 @@ def tune_command(
             "[default there: ship, params-only, program-only]",
         ),
     ] = False,
-    pin: Annotated[
-        bool,
-        typer.Option(
-            "--pin/--no-pin", help="Hold clocks steady while measuring, where the phone permits it."
-        ),
-    ] = True,
+    pin: PinOption = True,
     rounds: Annotated[
         int | None, typer.Option("--rounds", min=1, help="Inferences per latency process.")
     ] = None,
@@ -161,13 +147,8 @@ def tune_command(
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="Labelled images to use at most.")
     ] = None,
-    adb_port: Annotated[
-        int | None,
-        typer.Option("--adb-port", min=1, max=65535, help="Port of the adb server."),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the result as JSON; progress goes to stderr.")
-    ] = False,
+    adb_port: AdbPortOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Tune a model's OpenCL kernels on a phone, prove the gain, and write a bundle.
 
