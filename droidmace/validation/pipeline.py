@@ -15,8 +15,9 @@ from functools import partial
 import numpy as np
 
 from droidmace.errors import InputError
+from droidmace.validation.layouts import TensorLike
 from droidmace.validation.preprocess import Preprocess
-from droidmace.validation.samples import InputTensor, RawSample, Sample, SampleSource, Tensor
+from droidmace.validation.samples import RawSample, Sample, SampleSource, Tensor
 
 _RUN_SAMPLES = 256
 _RUN_BYTES = 16 << 20
@@ -27,7 +28,7 @@ _Task = Callable[[], list[Sample]]
 def prepared(
     source: SampleSource,
     preprocess: Preprocess,
-    tensors: Sequence[InputTensor],
+    tensors: Sequence[TensorLike],
     begin: int,
     end: int,
     *,
@@ -53,7 +54,7 @@ def prepared(
     return _in_order(tasks, workers if slow else 1)
 
 
-def _run_length(tensors: Sequence[InputTensor]) -> int:
+def _run_length(tensors: Sequence[TensorLike]) -> int:
     sample_bytes = sum(4 * int(np.prod(tensor.shape)) for tensor in tensors)
     return max(1, min(_RUN_SAMPLES, _RUN_BYTES // max(1, sample_bytes)))
 
@@ -114,7 +115,7 @@ def _alike(one: RawSample, other: RawSample) -> bool:
 
 
 def _prepare(
-    raws: list[RawSample], index: int, *, preprocess: Preprocess, tensors: tuple[InputTensor, ...]
+    raws: list[RawSample], index: int, *, preprocess: Preprocess, tensors: tuple[TensorLike, ...]
 ) -> list[Sample]:
     """Samples of a run; all of them hold pixels of one shape, or none does."""
     if raws[0].pixels is None:
@@ -143,7 +144,7 @@ def _prepare(
     ]
 
 
-def _given(raw: RawSample, tensors: tuple[InputTensor, ...]) -> dict[str, Tensor]:
+def _given(raw: RawSample, tensors: tuple[TensorLike, ...]) -> dict[str, Tensor]:
     """The inputs a source made itself, checked against the model's."""
     given = raw.tensors or {}
     names = [tensor.name for tensor in tensors]

@@ -26,8 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from droidmace.errors import InputError
+from droidmace.validation.layouts import TensorLike
 from droidmace.validation.resample import Interpolation, resample
-from droidmace.validation.samples import InputTensor, Tensor
+from droidmace.validation.samples import Tensor
 
 Channels = Literal["rgb", "bgr", "gray"]
 
@@ -75,7 +76,7 @@ class Preprocess:
     scale: tuple[float, ...] = (1.0,)
     channels: Channels | None = None
 
-    def inputs(self, pixels: NDArray[Any], tensor: InputTensor) -> Tensor:
+    def inputs(self, pixels: NDArray[Any], tensor: TensorLike) -> Tensor:
         """``pixels`` (n, height, width, channels), uint8 or float, as n inputs.
 
         The result is (n, …) with the input's shape behind its batch dimension, contiguous.
@@ -99,7 +100,7 @@ class Preprocess:
             )
         return cast("Tensor", np.ascontiguousarray(values))
 
-    def _in_channels(self, pixels: NDArray[Any], tensor: InputTensor) -> NDArray[Any]:
+    def _in_channels(self, pixels: NDArray[Any], tensor: TensorLike) -> NDArray[Any]:
         found = pixels.shape[3]
         wanted = self.channels
         if wanted is None and len(tensor.shape) == 4:
@@ -150,7 +151,7 @@ class Preprocess:
             )
         return pixels[:, top : top + height, left : left + width]
 
-    def _values(self, pixels: NDArray[Any], tensor: InputTensor) -> Tensor:
+    def _values(self, pixels: NDArray[Any], tensor: TensorLike) -> Tensor:
         for name, numbers in (("mean", self.mean), ("scale", self.scale)):
             if len(numbers) not in (1, pixels.shape[3]):
                 raise InputError(

@@ -58,30 +58,6 @@ class SampleSource(Protocol):
         ...
 
 
-class InputTensor(Protocol):
-    """An input of a model; the deployment file's own values are of this kind."""
-
-    @property
-    def name(self) -> str:
-        """What the model calls it."""
-        ...
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """With the batch dimension."""
-        ...
-
-    @property
-    def data_type(self) -> str:
-        """``float32``, ``int32``, …"""
-        ...
-
-    @property
-    def data_format(self) -> str:
-        """``NHWC``, ``NCHW`` or ``NONE``."""
-        ...
-
-
 def input_bytes(values: Tensor) -> bytes:
     """An input's file as ``mace_run`` reads it: raw, little endian."""
     return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()

@@ -204,4 +204,4 @@ def _mapped(path: Path) -> bytes | memoryview:
     """A file's content without reading it whole."""
     if not path.stat().st_size:
         return b""
-    return memoryview(np.memmap(path, np.uint8, "r"))
+    return np.memmap(path, np.uint8, "r").data

@@ -8,8 +8,9 @@ from pathlib import Path
 from droidmace.config import DatasetConfig
 from droidmace.errors import InputError
 from droidmace.validation.labels import ClassNames, read_labels
+from droidmace.validation.layouts import TensorLike
 from droidmace.validation.preprocess import Crop, Preprocess, Resize
-from droidmace.validation.samples import InputTensor, SampleSource
+from droidmace.validation.samples import SampleSource
 from droidmace.validation.sources.entry_point import EntryPointSource
 from droidmace.validation.sources.idx import IdxSource
 from droidmace.validation.sources.image_folder import open_image_folder
@@ -34,9 +35,9 @@ def preprocess_of(dataset: DatasetConfig) -> Preprocess:
 
 def open_source(
     dataset: DatasetConfig,
-    inputs: Sequence[InputTensor] = (),
+    inputs: Sequence[TensorLike] = (),
     *,
-    outputs: Sequence[InputTensor] = (),
+    outputs: Sequence[TensorLike] = (),
     allow_plugin: bool = False,
     limit: int | None = None,
 ) -> SampleSource:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from droidmace.validation.classification import ClassTally
 from droidmace.validation.reference import ReferenceOutputs
-from droidmace.validation.samples import Sample
+from droidmace.validation.samples import Sample, input_bytes
 from droidmace.validation.similarity import SimilarityTally
 from droidmace.workflows.batch import Chunk
 
@@ -77,7 +77,7 @@ class Feed:
                 samples = list(self._read(first, min(wanted.stop, first + chunk_size())))
                 self._await(first, samples)
                 inputs = [
-                    {name: values.tobytes() for name, values in sample.inputs.items()}
+                    {name: input_bytes(values) for name, values in sample.inputs.items()}
                     for sample in samples
                 ]
                 yield Chunk(first, inputs)

@@ -15,7 +15,7 @@ from droidmace.files import sha256_of_file
 from droidmace.macerun.invocation import Invocation
 from droidmace.validation.pipeline import prepared
 from droidmace.validation.reference import ReferenceOutputs
-from droidmace.validation.samples import Sample, SampleSource
+from droidmace.validation.samples import Sample, SampleSource, input_bytes
 from droidmace.validation.sources.plugin import AccuracyPlugin
 from droidmace.workflows.datasets import open_source, preprocess_of
 from droidmace.workflows.models import find_model_files
@@ -127,7 +127,7 @@ class Plan:
     def first_inputs(self, invocation: Invocation) -> dict[str, bytes]:
         """What a single run reads: the first sample, by path on the phone."""
         return {
-            path: self.first.inputs[tensor.name].tobytes()
+            path: input_bytes(self.first.inputs[tensor.name])
             for path, tensor in invocation.input_paths().items()
         }
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from droidmace.errors import FormatError
 from droidmace.files import sha256_of_file
 from droidmace.validation.labels import ClassNames, Labels
+from droidmace.validation.layouts import TensorLike
 from droidmace.validation.npy import NpzArray, open_npz
-from droidmace.validation.samples import InputTensor, RawSample, Tensor
+from droidmace.validation.samples import RawSample, Tensor
 
 IMAGES = ("images", "x_test", "x")
 LABELS = ("labels", "y_test", "y")
@@ -41,7 +42,7 @@ class NpzSource:
     def __init__(
         self,
         path: Path,
-        inputs: Sequence[InputTensor],
+        inputs: Sequence[TensorLike],
         classes: ClassNames,
         labels: Labels | None = None,
     ) -> None:
@@ -71,7 +72,7 @@ class NpzSource:
         self._labels = labels
         self._classes = classes.names
 
-    def _choose(self, arrays: dict[str, NpzArray], inputs: Sequence[InputTensor]) -> None:
+    def _choose(self, arrays: dict[str, NpzArray], inputs: Sequence[TensorLike]) -> None:
         names = [tensor.name for tensor in inputs]
         images = next((name for name in IMAGES if name in arrays), None)
         self._images = None

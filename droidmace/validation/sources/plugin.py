@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from droidmace.errors import InputError
 from droidmace.files import sha256_of_file
-from droidmace.validation.samples import InputTensor, RawSample, Tensor
+from droidmace.validation.layouts import TensorLike
+from droidmace.validation.samples import RawSample, Tensor
 
 CLASS = "AccuracyValidator"
 MAX_SAMPLES = 1_000_000_000
@@ -61,8 +62,8 @@ class AccuracyPlugin:
     def __init__(
         self,
         script: Path,
-        inputs: Sequence[InputTensor],
-        outputs: Sequence[InputTensor],
+        inputs: Sequence[TensorLike],
+        outputs: Sequence[TensorLike],
         *,
         allow: bool,
         limit: int | None = None,
