@@ -34,6 +34,7 @@ _FIRST_SAMPLES = 1024
 _MAX_BYTES = 64 << 20
 _MAX_SAMPLES = 8192
 _TARGET_RUN_S = 10.0
+_MIB = 1 << 20
 _BLOCK_BYTES = 4096
 _FILE_BYTES = 512
 """What a file costs besides its content: an inode, an entry in its folder."""
@@ -46,9 +47,8 @@ _JOIN_S = 15.0
 class BatchRunner:
     """Runs a model on chunks of samples on one phone.
 
-    ``invocation`` is that of single runs. Never more than ``storage_share`` of the phone's free
-    storage is used by chunks that :meth:`chunk_size` has sized; ``timeout_s`` is for each step of a
-    chunk.
+    ``invocation`` is that of single runs. Never more than ``storage_share`` of what is free on the
+    phone at first is used; ``timeout_s`` is for each step of a chunk.
     """
 
     def __init__(
@@ -79,8 +79,7 @@ class BatchRunner:
         """
         if count < 1:
             raise ValueError("no samples are left")
-        size = min(self._room(sample_bytes, output_bytes), _MAX_SAMPLES)
-        size = min(size, max(1, _MAX_BYTES // (sample_bytes + output_bytes)))
+        size = min(self._room(), max(1, _MAX_BYTES // (sample_bytes + output_bytes)))
         if self._sample_run_s is None:
             size = min(size, _FIRST_SAMPLES, max(1, _FIRST_BYTES // (sample_bytes + output_bytes)))
         else:
@@ -92,10 +91,12 @@ class BatchRunner:
         """Run all chunks; their outputs come in order. ``chunks`` is read from another thread.
 
         Whatever ends this, everything is removed from the phone as far as that can be reached.
-        Raises what ``chunks`` raises, ``MaceRunError`` s and ``DeviceError`` s.
+        Raises what ``chunks`` raises, ``MaceRunError`` s and ``DeviceError`` s, among them
+        ``DeviceStorageError`` for a chunk beyond the share.
         """
         self._transport.remove()
-        sender = _Sender(self._transport, chunks)
+        self._budget()
+        sender = _Sender(self._transport, self._within_share(chunks))
         running: RunningChunk | None = None
         following: RunningChunk | None = None
         try:
@@ -133,9 +134,7 @@ class BatchRunner:
         if chunk is None:
             return None
         size = chunk.count * _on_disk(self._invocation.outputs)
-        budget = self._budget_bytes
-        limit = _KEPT_BYTES if budget is None else min(_KEPT_BYTES, budget * _KEPT_SHARE)
-        keep = self._kept_bytes + size <= limit
+        keep = self._kept_bytes + size <= min(_KEPT_BYTES, self._budget() * _KEPT_SHARE)
         if keep:
             self._kept_bytes += size
         return self._transport.start(chunk, keep_outputs=keep)
@@ -143,25 +142,39 @@ class BatchRunner:
     def _learn(self, outputs: ChunkOutputs) -> None:
         self._sample_run_s = outputs.run_s / outputs.count
 
-    def _room(self, sample_bytes: int, output_bytes: int) -> int:
-        """How many samples a chunk may have for the phone's storage."""
+    def _budget(self) -> float:
+        """Our share of the phone's free storage in bytes, as it was at first."""
         if self._budget_bytes is None:
             free = self._transport.free_bytes()
             self._budget_bytes = math.inf if free is None else free * self._share
-        if self._budget_bytes == math.inf:
-            return _MAX_SAMPLES
-        on_disk = _on_disk((*self._invocation.inputs, *self._invocation.outputs))
-        need = max(on_disk, sample_bytes + output_bytes)
-        room = int(self._budget_bytes * (1 - _KEPT_SHARE) // (SLOTS * need))
+        return self._budget_bytes
+
+    def _room(self) -> int:
+        """How many samples a chunk may have for the phone's storage."""
+        need = _on_disk((*self._invocation.inputs, *self._invocation.outputs))
+        room = self._budget() * (1 - _KEPT_SHARE) / (SLOTS * need)
         if room < 1:
-            raise DeviceStorageError(
-                f"its share of {self._share:.0%} of the free storage "
-                f"({self._budget_bytes / (1 << 20):,.1f} MiB) does not hold two samples of "
-                f"{need / (1 << 20):,.1f} MiB",
-                serial=self._device.serial,
-                hint="free some space on the device, or allow a larger share",
-            )
-        return room
+            raise self._too_large("one sample", SLOTS * need)
+        return int(min(room, _MAX_SAMPLES))
+
+    def _within_share(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+        """The chunks, as long as two of them fit into our share. Raises ``DeviceStorageError``."""
+        need = SLOTS * _on_disk((*self._invocation.inputs, *self._invocation.outputs))
+        for chunk in chunks:
+            if len(chunk.inputs) * need > self._budget() * (1 - _KEPT_SHARE):
+                count = len(chunk.inputs)
+                raise self._too_large(f"a chunk of {count} samples", count * need)
+            yield chunk
+
+    def _too_large(self, what: str, need: float) -> DeviceStorageError:
+        room = self._budget() * (1 - _KEPT_SHARE)
+        return DeviceStorageError(
+            f"{what} needs {need / _MIB:,.1f} MiB, with the next one already on its way; "
+            f"{room / _MIB:,.1f} MiB may be used ({self._share:.0%} of what is free, half of it "
+            "for outputs that are done)",
+            serial=self._device.serial,
+            hint="free some space on the device, allow a larger share, or make chunks smaller",
+        )
 
 
 def _on_disk(tensors: Iterable[TensorArg]) -> int:

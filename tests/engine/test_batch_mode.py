@@ -14,8 +14,8 @@ import pytest
 from engine_harness import Finished, Phone
 
 from droidmace.engine.flags import Flags, parse_flags
-from droidmace.engine.macelog import MaceLog, StdioStream
 from droidmace.engine.mace_run import MaceRun
+from droidmace.engine.macelog import MaceLog, StdioStream
 from droidmace.engine.net import Net
 from droidmace.engine.tensors import input_specs, output_specs
 from droidmace.errors import EngineError

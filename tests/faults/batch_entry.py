@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ def runner(device: Device, sample_s: float = 0.0) -> BatchRunner:
         extra_environment={"X_SAMPLE_S": str(sample_s)},
     )
     session = MaceRunSession(device, DEFAULT_ROOT)
-    return BatchRunner(device, session, DEFAULT_ROOT, invocation, timeout_s=60.0)
+    return BatchRunner(device, session, DEFAULT_ROOT, invocation, storage_share=1.0, timeout_s=60.0)
 
 
 def chunks(store: OutputStore, count: int, size: int) -> Iterator[Chunk]:
@@ -61,10 +61,22 @@ def chunks(store: OutputStore, count: int, size: int) -> Iterator[Chunk]:
             yield Chunk(first, [{"image": np.array([n, 1, 2], "<f4").tobytes()} for n in numbers])
 
 
-def run(device: Device, store: OutputStore, count: int, size: int, sample_s: float = 0.0) -> int:
+def run(
+    device: Device,
+    store: OutputStore,
+    count: int,
+    size: int,
+    sample_s: float = 0.0,
+    on_start: Callable[[], None] = lambda: None,
+) -> int:
     """Run what is missing; return how many samples were computed."""
+
+    def started() -> Iterator[Chunk]:
+        on_start()
+        yield from chunks(store, count, size)
+
     computed = 0
-    for outputs in runner(device, sample_s).run(chunks(store, count, size)):
+    for outputs in runner(device, sample_s).run(started()):
         store.append(outputs)
         computed += outputs.count
         say(first=outputs.first, count=outputs.count)

@@ -65,7 +65,7 @@ def test_a_chunk_never_takes_more_than_its_share(
     try:
         size = one.chunk_size(4 * elements, 40, count)
     except DeviceStorageError as error:
-        assert "does not hold" in error.message
+        assert "one sample needs" in error.message
         assert free_kib * 1024 * share < 2 * 2 * (4 * elements + 40 + 3 * 4096)
         return
     assert 1 <= size <= count
@@ -95,9 +95,20 @@ def test_chunks_grow_with_what_the_phone_can_do() -> None:
 
 def test_no_room_is_told() -> None:
     one = runner(1000, elements=1 << 20)
-    with pytest.raises(DeviceStorageError, match=r"share of 25% .* \(0\.2 MiB\)") as caught:
+    with pytest.raises(
+        DeviceStorageError, match=r"one sample needs 8\.\d MiB.* 0\.1 MiB"
+    ) as caught:
         one.chunk_size(4 << 20, 40, 1)
     assert "larger share" in str(caught.value.hint)
+
+
+def test_a_chunk_of_ones_own_that_is_beyond_the_share_is_refused() -> None:
+    one, fake = with_fake()
+    one._budget_bytes = 10 * 2 * (4096 + 4096 + 1024) / 0.5  # for ten samples
+    large = Chunk(90, [{"image": b""}] * 11)
+    found = taken_until(DeviceStorageError, one.run([*chunks(2), large]))
+    assert found == [0, 10]
+    assert "send 90" not in fake.events
 
 
 @dataclass
@@ -113,6 +124,9 @@ class FakeTransport:
     def __post_init__(self) -> None:
         self.compute.set()
         self.sent = {first: threading.Event() for first in range(0, 100, 10)}
+
+    def free_bytes(self) -> None:
+        """It does not tell."""
 
     def remove(self) -> None:
         self.events.append("remove")
