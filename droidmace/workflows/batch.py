@@ -96,6 +96,7 @@ class BatchRunner:
         """
         self._transport.remove()
         self._budget()
+        self._kept_bytes = 0
         sender = _Sender(self._transport, self._within_share(chunks))
         running: RunningChunk | None = None
         following: RunningChunk | None = None
