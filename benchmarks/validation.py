@@ -66,7 +66,8 @@ def main() -> None:
         sys.exit(f"error: {IMAGES} is not there: apt-get install dataset-fashion-mnist")
     before = describe_machine()
     with private_phones(), tempfile.TemporaryDirectory(prefix="validation-") as folder:
-        phone = manager.start_phone("validation", "adreno")
+        # In memory: on ext4 a new file costs more for a minute after others were removed.
+        phone = manager.start_phone("validation", "adreno", storage="2G")
         bench = _Bench(phone.serial, phone.adb_server_port, Path(folder))
         bench.validate(8, name="warm-up")  # brings model and program; compiles the kernels
         rounds = []
