@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -24,6 +25,12 @@ def kernels_dir() -> Path:
 def device_scripts_dir() -> Path:
     """POSIX sh scripts that run on the phone."""
     return resource_dir("device_scripts")
+
+
+@cache
+def device_script(name: str) -> str:
+    """Text of the script ``name`` (``run.sh``) in that folder."""
+    return (device_scripts_dir() / name).read_text("utf-8")
 
 
 def phone_profiles_dir() -> Path:

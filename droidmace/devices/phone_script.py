@@ -11,11 +11,10 @@ import re
 import shlex
 import threading
 from collections.abc import Callable, Iterator
-from functools import cache
 
 from droidmace.devices.base import Device, RemoteProcess
 from droidmace.errors import DeviceError
-from droidmace.resources import device_scripts_dir
+from droidmace.resources import device_script
 
 STOP_TIMEOUT_S = 8.0
 """How long a script may take to tidy up once it was told to stop."""
@@ -25,15 +24,10 @@ _MAX_LINE_BYTES = 8192
 _PID = re.compile(r"pid ([1-9][0-9]{0,9})")
 
 
-@cache
-def _text(name: str) -> str:
-    return (device_scripts_dir() / name).read_text("utf-8")
-
-
 def script_command(name: str, *arguments: str) -> str:
     """The command line that runs a script with these arguments; the text is its ``$script``."""
     words = shlex.join(["sh", "-c", 'eval "$script"', name, *arguments])
-    return f"script={shlex.quote(_text(name))} {words}"
+    return f"script={shlex.quote(device_script(name))} {words}"
 
 
 def script_lines(process: RemoteProcess) -> Iterator[str]:

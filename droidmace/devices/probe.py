@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from droidmace.devices.base import Device
 from droidmace.errors import DeviceError
-from droidmace.resources import device_scripts_dir
+from droidmace.resources import device_script
 from droidmace.results import DeviceInfo
 
 EMULATED_ENGINE_PROPERTY = "ro.vendor.mace_run"
@@ -104,8 +104,7 @@ class ProbeReport:
 
 def probe(device: Device, *, timeout_s: float = PROBE_TIMEOUT_S) -> ProbeReport:
     """Look at ``device`` in one round trip; raises ``DeviceError``s."""
-    script = (device_scripts_dir() / "probe.sh").read_text(encoding="utf-8")
-    result = device.run(script, timeout_s=timeout_s)
+    result = device.run(device_script("probe.sh"), timeout_s=timeout_s)
     report = parse_probe(result.text, device.serial)
     if not report.complete:
         raise DeviceError(

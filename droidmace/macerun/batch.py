@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -40,7 +39,7 @@ from droidmace.macerun.invocation import Invocation, formatted_name, sample_file
 from droidmace.macerun.output import OutputParser
 from droidmace.macerun.session import MaceRunSession, WatchLimits
 from droidmace.macerun.supervision import MarkerFilter
-from droidmace.resources import device_scripts_dir
+from droidmace.resources import device_script
 
 Values = NDArray[np.float32] | NDArray[np.int32]
 
@@ -97,11 +96,6 @@ class ChunkOutputs:
     def count(self) -> int:
         """How many samples."""
         return len(next(iter(self.outputs.values())))
-
-
-@cache
-def _script() -> str:
-    return (device_scripts_dir() / "batch.sh").read_text("utf-8")
 
 
 class BatchTransport:
@@ -208,7 +202,9 @@ class BatchTransport:
         )
 
     def _command(self, todo: str, *words: str) -> str:
-        return shlex.join(["sh", "-c", _script(), "batch.sh", todo, self._base, *words])
+        return shlex.join(
+            ["sh", "-c", device_script("batch.sh"), "batch.sh", todo, self._base, *words]
+        )
 
     def _check(self, chunk: Chunk) -> None:
         wanted = {tensor.name: tensor.size_bytes for tensor in self._invocation.inputs}
@@ -314,9 +310,7 @@ class RunningChunk:
                     if self._take(piece):
                         spoke_s = clock()
                     retry = self._parser.retry
-                    if retry is not None and (
-                        retry.count >= limits.retries or clock() - spoke_s >= limits.retry_stall_s
-                    ):
+                    if retry is not None and limits.endless(retry, clock() - spoke_s):
                         raise failures.endless_retry(retry, self._parser, self._transport.serial)
                     on_progress()
             except DeviceTimeoutError as error:

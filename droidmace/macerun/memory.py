@@ -8,24 +8,20 @@ keeps outside of the process is not part of it.
 from __future__ import annotations
 
 import re
-from functools import cache
 
 from droidmace.macerun.events import OutputLine
 from droidmace.macerun.invocation import Invocation
 from droidmace.macerun.supervision import supervised_shell
-from droidmace.resources import device_scripts_dir
+from droidmace.resources import device_script
 
 _LINE = re.compile(r"droidmace memory ([0-9]{1,12})\Z")
 
 
-@cache
-def _memory_script() -> str:
-    return (device_scripts_dir() / "memory.sh").read_text("utf-8")
-
-
 def memory_shell(invocation: Invocation) -> str:
     """A launcher: as usual, and watched. Not for a process whose time is measured."""
-    return supervised_shell(invocation, wrapper=("sh", "-c", _memory_script(), "memory.sh"))
+    return supervised_shell(
+        invocation, wrapper=("sh", "-c", device_script("memory.sh"), "memory.sh")
+    )
 
 
 class MemoryReader:

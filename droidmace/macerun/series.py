@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import cache
 
 from droidmace.devices.base import Device
 from droidmace.errors import (
@@ -36,7 +35,7 @@ from droidmace.macerun.events import (
 from droidmace.macerun.invocation import Invocation
 from droidmace.macerun.series_output import ProcessOutput, SeriesReader
 from droidmace.macerun.session import MaceRunSession, WatchLimits
-from droidmace.resources import device_scripts_dir
+from droidmace.resources import device_script
 from droidmace.results import MaceRunResult
 
 BLAME_VLOG = 3
@@ -73,11 +72,6 @@ class ProcessFailure:
 
 
 ProcessOutcome = MaceRunResult | ProcessFailure
-
-
-@cache
-def _series_script() -> str:
-    return (device_scripts_dir() / "series.sh").read_text("utf-8")
 
 
 class Series:
@@ -188,7 +182,7 @@ class Series:
 
     def _command(self, invocation: Invocation, folder: str, numbers: range) -> str:
         variables = [f"{name}={value}" for name, value in invocation.environment().items()]
-        words = ["sh", "-c", _series_script(), "series.sh", invocation.cwd, folder]
+        words = ["sh", "-c", device_script("series.sh"), "series.sh", invocation.cwd, folder]
         words += [str(numbers[0]), str(numbers[-1]), *variables, "--"]
         return shlex.join([*words, *invocation.argv()])
 
@@ -344,9 +338,7 @@ class _Watch:
     def verdict(self, process: ProcessOutput, timeout_s: float) -> FailureKind | None:
         """Why the process is to be stopped now, or None."""
         now_s = self._clock()
-        if (retry := process.parser.retry) is not None and (
-            retry.count >= self._limits.retries
-            or now_s - self._spoke_s >= self._limits.retry_stall_s
-        ):
+        retry = process.parser.retry
+        if retry is not None and self._limits.endless(retry, now_s - self._spoke_s):
             return FailureKind.RETRIED
         return FailureKind.TIMED_OUT if now_s - self._began_s >= timeout_s else None

@@ -49,6 +49,10 @@ class WatchLimits:
     recovery_s: float = 30.0
     """How much longer than the crashed run its repetition through a terminal may take."""
 
+    def endless(self, retry: RetryNoticed, silent_s: float) -> bool:
+        """Whether the retry under way, nothing printed for ``silent_s``, counts as endless."""
+        return retry.count >= self.retries or silent_s >= self.retry_stall_s
+
 
 @dataclass(slots=True)
 class _Observation:
@@ -265,9 +269,7 @@ class _Watch:
 
     def retries_for_ever(self, retry: RetryNoticed) -> bool:
         """Whether the retry under way counts as endless."""
-        return (
-            retry.count >= self._limits.retries or self._silence_s() >= self._limits.retry_stall_s
-        )
+        return self._limits.endless(retry, self._silence_s())
 
     def silent_too_long(self) -> bool:
         """Whether the limit on silence is passed."""

@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Sequence
-from functools import cache
 
 from droidmace.macerun.invocation import Invocation
-from droidmace.resources import device_scripts_dir
+from droidmace.resources import device_script
 
 Launcher = Callable[[Invocation], str]
 """Turns an invocation into the shell command line that is started on the device.
@@ -26,11 +25,6 @@ _MARKER = re.compile(rb"\x1edroidmace (?:alive|end ([0-9]{1,3}))\r?\n")
 _LONGEST_MARKER = len(b"\x1edroidmace end 134\r\n")
 
 
-@cache
-def _run_script() -> str:
-    return (device_scripts_dir() / "run.sh").read_text("utf-8")
-
-
 def supervised_shell(
     invocation: Invocation, *, deadline_s: int | None = None, wrapper: Sequence[str] = ()
 ) -> str:
@@ -41,7 +35,16 @@ def supervised_shell(
     """
     variables = [f"{name}={value}" for name, value in invocation.environment().items()]
     limit = [] if deadline_s is None else ["-t", str(deadline_s)]
-    words = ["sh", "-c", _run_script(), "run.sh", *limit, invocation.cwd, *variables, "--"]
+    words = [
+        "sh",
+        "-c",
+        device_script("run.sh"),
+        "run.sh",
+        *limit,
+        invocation.cwd,
+        *variables,
+        "--",
+    ]
     return shlex.join([*words, *wrapper, *invocation.argv()])
 
 

@@ -6,7 +6,7 @@ import shlex
 
 from droidmace.devices.select import find_device
 from droidmace.errors import DeviceBusyError, DeviceStorageError
-from droidmace.resources import device_scripts_dir
+from droidmace.resources import device_script
 
 _BUSY_STATUS = 75
 
@@ -18,9 +18,8 @@ def clean(serial: str, adb_port: int | None, *, force: bool) -> tuple[str, ...]:
     without it, and the device's own errors.
     """
     device = find_device(serial, adb_port)
-    script = (device_scripts_dir() / "clean.sh").read_text("utf-8")
     arguments = ["-f"] if force else []
-    result = device.run(shlex.join(["sh", "-c", script, "clean.sh", *arguments]))
+    result = device.run(shlex.join(["sh", "-c", device_script("clean.sh"), "clean.sh", *arguments]))
     if result.exit_code == _BUSY_STATUS:
         raise DeviceBusyError(
             "a run is under way on the phone; nothing was removed",

@@ -43,9 +43,7 @@ from droidmace.workflows.search_ahead import Ahead
 from droidmace.workflows.search_bench import PhoneBench, SearchTarget
 from droidmace.workflows.search_cost import phone_tuner_cost_s
 from droidmace.workflows.search_groups import KEYS_FOUND, KEYS_FOUND_RUNNING, GroupFinder
-from droidmace.workflows.search_keys import (
-    survey,
-)
+from droidmace.workflows.search_keys import survey
 from droidmace.workflows.search_limits import next_probe, with_limits
 from droidmace.workflows.search_summary import curve, progress_text, summarize
 
