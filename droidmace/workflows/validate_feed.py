@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,32 @@ class _Awaited:
     labels: list[int]
     """-1 without one."""
     reference: Future[Outputs] | None
+
+
+class _Inputs(Sequence[Mapping[str, bytes]]):
+    """Samples' inputs as files, made when they are asked for: the arrays are there only once."""
+
+    def __init__(self, stacked: Mapping[str, NDArray[Any]], count: int) -> None:
+        self._stacked = stacked
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, place: int) -> Mapping[str, bytes]: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Mapping[str, bytes]]: ...
+
+    def __getitem__(
+        self, place: int | slice
+    ) -> Mapping[str, bytes] | Sequence[Mapping[str, bytes]]:
+        if isinstance(place, slice):
+            return [self[index] for index in range(*place.indices(self._count))]
+        if not -self._count <= place < self._count:
+            raise IndexError(place)
+        return {name: input_bytes(values[place]) for name, values in self._stacked.items()}
 
 
 class Feed:
@@ -74,18 +100,13 @@ class Feed:
         for wanted in ranges:
             first = wanted.start
             while first < wanted.stop:
-                samples = list(self._read(first, min(wanted.stop, first + chunk_size())))
-                self._await(first, samples)
-                inputs = [
-                    {name: input_bytes(values) for name, values in sample.inputs.items()}
-                    for sample in samples
-                ]
+                inputs = self._await(first, min(wanted.stop, first + chunk_size()))
                 yield Chunk(first, inputs)
-                first += len(samples)
+                first += len(inputs)
 
     def known(self, begin: int, end: int) -> None:
         """Outputs of these samples are there already: only their labels and inputs are needed."""
-        self._await(begin, list(self._read(begin, end)))
+        self._await(begin, end)
 
     def take(self, first: int, outputs: Outputs) -> None:
         """Tally the outputs of the chunk that began with sample ``first``."""
@@ -101,17 +122,22 @@ class Feed:
             for name, tally in self._similarity.items():
                 tally.add(outputs[name], reference[name])
 
-    def _await(self, first: int, samples: Sequence[Sample]) -> None:
+    def _await(self, first: int, end: int) -> _Inputs:
+        """Read samples ``first`` to ``end``; their outputs will come."""
+        stacked: dict[str, NDArray[Any]] = {}
+        labels: list[int] = []
+        for place, sample in enumerate(self._read(first, end)):
+            for name, values in sample.inputs.items():
+                if place == 0:
+                    stacked[name] = np.empty((end - first, *values.shape), values.dtype)
+                stacked[name][place] = values
+            labels.append(-1 if sample.label is None else sample.label)
         future = None
         if self._reference is not None:
-            stacked = {
-                name: np.concatenate([sample.inputs[name] for sample in samples])
-                for name in samples[0].inputs
-            }
             future = self._pool.submit(self._timed, self._reference, first, stacked)
-        labels = [-1 if sample.label is None else sample.label for sample in samples]
         with self._lock:
             self._awaited[first] = _Awaited(labels, future)
+        return _Inputs(stacked, len(labels))
 
     def _timed(self, reference: ReferenceOutputs, first: int, inputs: Outputs) -> Outputs:
         began_s = time.monotonic()

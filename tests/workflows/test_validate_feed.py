@@ -1,0 +1,99 @@
+"""Samples on their way to the phone and outputs on the way back, in any chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from droidmace.errors import ModelError
+from droidmace.validation.classification import ClassTally
+from droidmace.validation.samples import Sample
+from droidmace.validation.similarity import SimilarityTally
+from droidmace.workflows.validate_feed import Feed
+
+COUNT = 11
+IMAGES = np.arange(COUNT * 4, dtype=np.float32).reshape(COUNT, 1, 2, 2)
+IDS = np.arange(COUNT * 3, dtype=np.int32).reshape(COUNT, 3)
+LABELS = np.arange(COUNT) % 3
+
+
+def read(begin: int, end: int) -> Iterator[Sample]:
+    for index in range(begin, end):
+        label = None if index == 4 else int(LABELS[index])
+        # One input has a batch dimension, the other none.
+        yield Sample(index, str(index), label, {"image": IMAGES[index][None], "ids": IDS[index]})
+
+
+def outputs_of(first: int, count: int) -> dict[str, NDArray[np.float32]]:
+    values = np.zeros((count, 3), np.float32)
+    values[np.arange(count), LABELS[first : first + count]] = 1
+    return {"classes": values}
+
+
+class Doubling:
+    """A reference that notes what it is given."""
+
+    identity = "doubling"
+    description = "twice"
+
+    def __init__(self) -> None:
+        self.seen: dict[int, Mapping[str, NDArray[Any]]] = {}
+
+    def run(self, inputs: Mapping[str, NDArray[Any]], *, first: int = 0) -> Any:
+        self.seen[first] = inputs
+        return outputs_of(first, len(inputs["image"]))
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, COUNT, 100])
+def test_every_sample_is_a_file_once_and_a_label_once(size: int) -> None:
+    reference, classes = Doubling(), ClassTally(3)
+    tally = {"classes": SimilarityTally("classes")}
+    files: list[tuple[int, bytes, bytes]] = []
+    with Feed(read, reference, classes, tally) as feed:
+        for chunk in feed.chunks([range(2), range(2, COUNT)], lambda: size):
+            assert 1 <= len(chunk.inputs) <= size
+            for place, one in enumerate(chunk.inputs):
+                files.append((chunk.first + place, one["image"], one["ids"]))
+            feed.take(chunk.first, outputs_of(chunk.first, len(chunk.inputs)))
+    assert files == [(i, IMAGES[i].tobytes(), IDS[i].tobytes()) for i in range(COUNT)]
+    found = classes.result()
+    assert (found.samples, found.labelled) == (COUNT, COUNT - 1)
+    assert found.phone is not None
+    assert found.phone.top1.count == COUNT - 1
+    assert found.agreement is not None
+    assert found.agreement.count == COUNT
+    assert tally["classes"].result().samples == COUNT
+    given = np.concatenate([inputs["ids"] for _, inputs in sorted(reference.seen.items())])
+    np.testing.assert_array_equal(given, IDS)
+
+
+def test_what_is_known_is_tallied_without_a_phone() -> None:
+    classes = ClassTally(3)
+    with Feed(read, None, classes, {}) as feed:
+        feed.known(0, COUNT)
+        feed.take(0, outputs_of(0, COUNT))
+    assert classes.result().samples == COUNT
+
+
+def test_a_reference_that_fails_is_heard_of_when_the_outputs_come() -> None:
+    class Broken(Doubling):
+        def run(self, inputs: Mapping[str, NDArray[Any]], *, first: int = 0) -> Any:
+            raise ModelError("does not run")
+
+    with Feed(read, Broken(), None, {}) as feed:
+        (chunk,) = feed.chunks([range(2)], lambda: 5)
+        with pytest.raises(ModelError, match="does not run"):
+            feed.take(chunk.first, outputs_of(0, 2))
+
+
+def test_the_inputs_of_a_chunk_are_a_sequence() -> None:
+    with Feed(read, None, None, {}) as feed:
+        (chunk,) = feed.chunks([range(3)], lambda: 5)
+        assert [one["ids"] for one in chunk.inputs[1:]] == [IDS[1].tobytes(), IDS[2].tobytes()]
+        assert chunk.inputs[-1]["ids"] == IDS[2].tobytes()
+        with pytest.raises(IndexError):
+            chunk.inputs[3]
