@@ -141,9 +141,10 @@ def validate_command(
         try:
             with PhaseReporter(console) as reporter:
                 result = validate(request, reporter)
-        except KeyboardInterrupt as interrupt:
-            # What was kept of the work, if anything was.
-            for kept in interrupt.args:
+        except (KeyboardInterrupt, SystemExit) as interrupt:
+            # What was kept of the work, if anything was; SystemExit is SIGTERM or SIGHUP.
+            ended = isinstance(interrupt, SystemExit)
+            for kept in getattr(interrupt, "__notes__", ()) if ended else interrupt.args:
                 console.print(f"interrupted: {kept}", markup=False, soft_wrap=True)
             raise
     _show(result, as_json=as_json)

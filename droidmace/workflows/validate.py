@@ -298,13 +298,17 @@ def _kept_told(work: Path, identity: Mapping[str, str], count: int) -> Iterator[
     """Whoever is interrupted hears how many samples took part, and that they are not lost."""
     try:
         yield
-    except (DroidmaceError, KeyboardInterrupt) as error:
+    except (DroidmaceError, KeyboardInterrupt, SystemExit) as error:
         done = _samples_in(work, identity)
         kept = f"{done:,} of {count:,} samples are done"
         if done:
             kept += " and kept: the same command goes on there"
         if isinstance(error, DroidmaceError):
             error.hint = f"{error.hint}; {kept}" if error.hint else kept
+            raise
+        if isinstance(error, SystemExit):
+            # SIGTERM or SIGHUP: its argument is the exit code.
+            error.add_note(kept)
             raise
         raise KeyboardInterrupt(kept) from None
 

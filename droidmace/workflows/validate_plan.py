@@ -147,7 +147,16 @@ class Plan:
             "weights": sha256_of_file(files.data),
             "samples": self.source.identity,
             "preprocessing": hashlib.sha256(repr(self._preprocess).encode()).hexdigest(),
+            # Names, shapes and formats: another order of a tensor's values is another result.
+            "tensors": hashlib.sha256(repr(self._tensors()).encode()).hexdigest(),
         }
+
+    def _tensors(self) -> list[tuple[object, ...]]:
+        """What mace_run is told of the model's inputs and outputs."""
+        return [
+            (tensor.name, tuple(tensor.shape), str(tensor.data_type), str(tensor.data_format))
+            for tensor in (*self._model.inputs, *self._model.outputs)
+        ]
 
     def _counted(self, limit: int | None) -> int:
         there = self.source.count

@@ -1,0 +1,58 @@
+"""Whoever ends a validation hears what is kept; what is kept fits only what made it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from droidmace.config import load_deployment
+from droidmace.validation.store import OutputStore
+from droidmace.workflows.batch import ChunkOutputs
+from droidmace.workflows.validate import _kept_told
+from droidmace.workflows.validate_plan import Plan
+from droidmace.workflows.validate_request import ValidateRequest
+from droidmace.workflows.workplace import PhoneRequest
+
+ROOT = Path(__file__).resolve().parents[2]
+IDENTITY = {"graph": "a"}
+
+
+def test_a_job_that_is_ended_by_sigterm_is_told_what_it_kept(tmp_path: Path) -> None:
+    with OutputStore(tmp_path / "outputs", IDENTITY) as store:
+        outputs = {"y": np.zeros((3, 2), np.float32)}
+        store.append(ChunkOutputs(first=0, outputs=outputs, wall_s=1.0, run_s=1.0))
+    with pytest.raises(SystemExit) as ended, _kept_told(tmp_path, IDENTITY, 10):
+        raise SystemExit(143)
+    assert ended.value.code == 143
+    (told,) = ended.value.__notes__
+    assert "3 of 10 samples are done and kept" in told
+
+
+def _identity(config: Path, out: Path) -> dict[str, str]:
+    deployment = load_deployment(config)
+    request = ValidateRequest(
+        phone=PhoneRequest(serial="x", deployment=deployment, model_name="fashion_mnist"),
+        dataset=None,
+        settings=deployment.validate,
+        out_dir=out,
+        against="none",
+    )
+    with Plan(request) as plan:
+        return plan.identity
+
+
+def test_outputs_of_another_tensor_order_are_not_gone_on_from(tmp_path: Path) -> None:
+    text = (ROOT / "configs" / "fashion_mnist.yml").read_text()
+    text = text.replace("../examples", str(ROOT / "examples"))
+    first, second = tmp_path / "first.yml", tmp_path / "second.yml"
+    first.write_text(text)
+    # The same bytes with one channel; for mace_run it is another tensor.
+    second.write_text(
+        text.replace("1,1,28,28", "1,28,28,1").replace(
+            "data_formats: [NCHW]", "data_formats: [NHWC]"
+        )
+    )
+    assert _identity(first, tmp_path) == _identity(first, tmp_path)
+    assert _identity(first, tmp_path) != _identity(second, tmp_path)
