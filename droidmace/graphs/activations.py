@@ -11,11 +11,35 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from droidmace.errors import InputError
-from droidmace.formats.netdef import DataFormat, DataType, InputOutputInfo, MultiNetDef, NetDef
+from droidmace.formats.netdef import (
+    DataFormat,
+    DataType,
+    InputOutputInfo,
+    MultiNetDef,
+    NetDef,
+    OperatorDef,
+)
 
 BYTES_PER_VALUE = 4
 """``mace_run`` writes every tensor as float32."""
 
+# Ops on images, whose axes MACE brings into order before them on either runtime.
+_ON_IMAGES = frozenset(
+    {
+        "BatchNorm",
+        "Conv2D",
+        "Deconv2D",
+        "DepthToSpace",
+        "DepthwiseConv2d",
+        "DepthwiseDeconv2d",
+        "LocalResponseNorm",
+        "Pooling",
+        "ResizeBicubic",
+        "ResizeBilinear",
+        "ResizeNearestNeighbor",
+        "SpaceToDepth",
+    }
+)
 _MAKE_INTEGERS = frozenset({"ArgMax", "Shape"})
 # Eltwise types EQUAL and NOT_EQUAL (``mace/ops/common/eltwise_type.h``).
 _COMPARE = frozenset({10, 15})
@@ -50,6 +74,8 @@ class Activation:
     name: str
     shape: tuple[int, ...]
     op_index: int
+    is_image: bool = False
+    """Whether it surely lies as NHWC wherever it is handed out: an op on images has made it."""
 
     @property
     def size_bytes(self) -> int:
@@ -58,11 +84,11 @@ class Activation:
 
     def info(self, name: str) -> InputOutputInfo:
         """How a net declares it as an input or output of this name."""
-        is_image = len(self.shape) == 4
+        has_order = len(self.shape) == 4
         return InputOutputInfo(
             name=name,
             dims=self.shape,
-            data_format=int(DataFormat.NHWC if is_image else DataFormat.NONE),
+            data_format=int(DataFormat.NHWC if has_order else DataFormat.NONE),
             alias=name,
         )
 
@@ -87,7 +113,7 @@ def activations(net: NetDef) -> dict[str, Activation]:
     for index, op in enumerate(net.ops):
         for name, shape in zip(op.outputs, op.output_shapes, strict=False):
             if name not in integers and min(shape.dims, default=1) > 0:
-                found[name] = Activation(name, shape.dims, index)
+                found[name] = Activation(name, shape.dims, index, _is_on_images(op))
     return found
 
 
@@ -101,6 +127,10 @@ def frontier(net: NetDef, known: Mapping[str, Activation], position: int) -> tup
     wanted = {name for op in net.ops[position + 1 :] for name in op.inputs}
     wanted.update(info.name for info in net.output_infos)
     return tuple(name for name in made if name in wanted and name in known)
+
+
+def _is_on_images(op: OperatorDef) -> bool:
+    return op.type in _ON_IMAGES and op.int_arg("data_format") == DataFormat.AUTO
 
 
 def _integers(net: NetDef) -> set[str]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from droidmace.config import ModelConfig
 from droidmace.devices.base import Device
+from droidmace.errors import MaceRunOutputError
 from droidmace.formats.netdef import DeviceType, serialize_model
 from droidmace.graphs.parts import Dissection, Part
 from droidmace.graphs.runtime import on_runtime
@@ -170,6 +171,14 @@ def fetched(desk: Desk, paths: Mapping[str, str]) -> Tensors:
         for name, path in paths.items():
             activation = desk.dissection.activations[name]
             desk.device.pull(path, target, max_bytes=activation.size_bytes)
-            values = np.frombuffer(target.read_bytes(), "<f4")
+            content = target.read_bytes()
+            if len(content) != activation.size_bytes:
+                raise MaceRunOutputError(
+                    f"wrote {len(content):,} bytes of tensor {name!r}, and it takes "
+                    f"{activation.size_bytes:,}",
+                    where=f"{desk.device.serial}:{path}",
+                    hint="does the phone have space left, and is the .pb that of this model?",
+                )
+            values = np.frombuffer(content, "<f4")
             found[name] = values.reshape(activation.shape)
     return found

@@ -29,10 +29,12 @@ from droidmace.results.bisect import (
     OpComparison,
     OutputComparison,
     Suspect,
+    TensorError,
 )
 from droidmace.validation.bisection import narrowed, positions, run_limit
 from droidmace.validation.tensor_error import (
     Array,
+    Limits,
     least_error,
     net_limits,
     op_limits,
@@ -99,6 +101,7 @@ class Hunt:
     _cpu: dict[str, Array] = field(default_factory=dict)
     _gpu: dict[str, Array] = field(default_factory=dict)
     _warnings: list[str] = field(default_factory=list)
+    _told_unmeasured: bool = False
 
     @property
     def _dissection(self) -> Dissection:
@@ -146,7 +149,33 @@ class Hunt:
         if not names:
             return
         part = self._dissection.up_to(names)
-        self._cpu.update(self.runner.part(part, DeviceType.CPU, what, keep=True))
+        made = self.runner.part(part, DeviceType.CPU, what, keep=True)
+        self._cpu.update(made)
+        self._tell_unmeasured(made)
+
+    def _tell_unmeasured(self, made: Tensors) -> None:
+        """Where the CPU has no number, nothing can be said of the GPU's: it is no agreement."""
+        if self._told_unmeasured:
+            return
+        for name, activation in self._dissection.activations.items():
+            values = made.get(name)
+            if values is None:
+                continue
+            missing = values.size - int(np.isfinite(values).sum())
+            if missing:
+                op = self._dissection.net.ops[activation.op_index]
+                self._warnings.append(
+                    f"{missing} of {values.size} elements are no finite numbers on the CPU itself, "
+                    f"first behind {op.name!r}: they, and what follows from them, are not judged"
+                )
+                self._told_unmeasured = True
+                return
+
+    def _error(self, name: str, values: Array, limits: Limits) -> TensorError:
+        """A tensor of the GPU against the CPU's; only where the order of axes is open, in any."""
+        if self._dissection.activations[name].is_image:
+            return tensor_error(values, self._cpu[name])
+        return least_error(values, self._cpu[name], limits)
 
     def _whole_net(self) -> tuple[OutputComparison, ...]:
         found = self.runner.whole_net(self.gpu_graph, DeviceType.GPU, "the net as it is")
@@ -155,7 +184,7 @@ class Hunt:
 
     def _compared(self, name: str, values: Array) -> OutputComparison:
         limits = net_limits(half=self._half)
-        error = least_error(values, self._cpu[name], limits)
+        error = self._error(name, values, limits)
         threshold = self.runner.desk.model.similarity_threshold
         return OutputComparison(name, error, limits.exceeded(error) or error.cosine < threshold)
 
@@ -201,7 +230,7 @@ class Hunt:
         bad = {
             name
             for name, values in found.items()
-            if limits.exceeded(least_error(values, self._cpu[name], limits))
+            if limits.exceeded(self._error(name, values, limits))
         }
         return [bool(bad.intersection(self._frontiers([one]))) for one in asked]
 
@@ -228,7 +257,7 @@ class Hunt:
             if not names or not set(names) <= set(part.outputs):
                 continue
             limits = op_limits(half=self._half)
-            errors = {name: least_error(found[name], self._cpu[name], limits) for name in names}
+            errors = {name: self._error(name, found[name], limits) for name in names}
             ops.append(comparison_of(self._dissection, index, errors, limits))
         return tuple(ops)
 
@@ -305,7 +334,7 @@ class Hunt:
                 fed[name] = values.astype(np.float16).astype("<f4").tobytes()
         found = self.runner.part(part, DeviceType.CPU, ROUNDED, inputs=fed)
         limits = op_limits(half=True)
-        errors = [least_error(found[one], self._cpu[one], limits) for one in part.outputs]
+        errors = [self._error(one, found[one], limits) for one in part.outputs]
         worst = worst_of(errors, limits)
         return Suspect(ROUNDED, not limits.exceeded(worst), worst)
 
@@ -321,7 +350,7 @@ class Hunt:
         except MaceRunError as error:
             return Suspect(name, False, None, error.message)
         limits = op_limits(half=self._half and not float32)
-        errors = [least_error(found[one], self._cpu[one], limits) for one in part.outputs]
+        errors = [self._error(one, found[one], limits) for one in part.outputs]
         worst = worst_of(errors, limits)
         return Suspect(name, not limits.exceeded(worst), worst)
 

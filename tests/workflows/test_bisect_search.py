@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from droidmace.engine.cpu_net import CpuNet
 from droidmace.engine.macelog import MaceLog
 from droidmace.engine.model import load_model
+from droidmace.errors import MaceRunOutputError
 from droidmace.formats.netdef import (
     Argument,
     DeviceType,
@@ -28,7 +29,7 @@ from droidmace.formats.op_types import EltwiseType
 from droidmace.graphs.parts import Dissection, Part
 from droidmace.graphs.runtime import on_runtime
 from droidmace.results.bisect import BisectRun, Cause
-from droidmace.workflows.bisect_runs import Tensors
+from droidmace.workflows.bisect_runs import Tensors, fetched
 from droidmace.workflows.bisect_search import Finding, Hunt
 
 FASHION = Path(__file__).parents[2] / "examples" / "fashion_mnist" / "fashion_mnist"
@@ -179,3 +180,55 @@ def test_a_right_net_takes_three_runs() -> None:
     assert found.cause is Cause.NOTHING
     assert [run.runtime for run in bench.runs] == ["cpu", "gpu", "gpu"]
     assert len(found.ops) == len(OPS)
+
+
+class Swapping(Bench):
+    """Its GPU writes what one op makes as NCHW, wherever NHWC is asked for."""
+
+    def part(
+        self,
+        part: Part,
+        runtime: DeviceType,
+        what: str,
+        *,
+        weights: bytes | None = None,
+        inputs: Mapping[str, bytes] | None = None,
+        keep: bool = False,
+    ) -> Tensors:
+        found = dict(Bench.part(self, part, runtime, what, weights=weights, keep=keep))
+        for name, values in found.items():
+            maker = OPS[self.dissection.activations[name].op_index]
+            if runtime is DeviceType.GPU and maker.name == SWAPPED:
+                found[name] = values.transpose(0, 3, 1, 2).reshape(values.shape)
+        return found
+
+
+SWAPPED = next(op.name for op in OPS if op.type == "DepthwiseConv2d")
+
+
+def test_a_convolution_that_swaps_axes_is_wrong() -> None:
+    found = hunt(Swapping(None))
+    assert found.culprit is not None
+    assert found.culprit.name == SWAPPED
+
+
+def test_where_the_cpu_has_no_numbers_is_told() -> None:
+    bench = Bench(None)
+    (info,) = GRAPH.nets[0].input_infos
+    bench.kept[info.name] = np.full(info.dims, np.nan, np.float32)
+    (warning,) = hunt(bench).warnings
+    assert repr(OPS[0].name) in warning
+    assert "no finite numbers on the CPU" in warning
+
+
+@pytest.mark.parametrize("length", [0, 3, 4])
+def test_a_tensor_of_another_size_is_an_error_with_its_name(length: int) -> None:
+    def pull(path: str, target: Path, *, max_bytes: int) -> None:
+        target.write_bytes(bytes(length))
+
+    device = SimpleNamespace(serial="one", pull=pull)
+    dissection = Dissection(GRAPH)
+    desk = SimpleNamespace(device=device, dissection=dissection)
+    name = next(iter(dissection.activations))
+    with pytest.raises(MaceRunOutputError, match=name):
+        fetched(desk, {name: "/data/t"})  # type: ignore[arg-type]
