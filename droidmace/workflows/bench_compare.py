@@ -47,6 +47,7 @@ _TOLD = {
     "serial": "another phone of its kind",
     "mace_run": "another mace_run",
     "mace_version": "another MACE version",
+    "runtimes": "other runtimes",
     "compiled_program": "another compiled program",
     "tuned_parameters": "other tuned parameters",
     "driver": "another GPU driver",

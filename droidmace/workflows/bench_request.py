@@ -28,8 +28,8 @@ class BenchSettings:
     """Inferences that one sample averages."""
     processes: int = 10
     """Fresh processes: samples of the latency."""
-    cold_runs: int = 3
-    """Fresh processes that start without any compiled program."""
+    cold_runs: int = 4
+    """Fresh processes that start without any compiled program: as few as can be compared."""
     singles: int = 0
     profile: bool = True
     memory: bool = True

@@ -21,6 +21,7 @@ from droidmace.workflows.bench_compare import (
     read_bench,
     record_of,
 )
+from droidmace.workflows.bench_request import BenchSettings
 
 IDENTITY = {
     "model_graph": "a" * 64,
@@ -193,3 +194,17 @@ def test_any_value_anywhere_is_taken_or_refused(data):
     except FormatError:
         return
     assert all(0 < value < 1e13 for samples in record.figures.values() for value in samples)
+
+
+def test_other_runtimes_are_told():
+    before, after = session(10.0, runtimes="CPU, GPU"), session(10.0, runtimes="CPU")
+    assert "other runtimes" in verdicts(before, after)[1].differences
+
+
+def test_the_cold_starts_that_are_made_unless_told_can_be_judged():
+    def starts(init_ms: float) -> tuple[BenchProcess, ...]:
+        return tuple(BenchProcess(init_ms + n, 800.0) for n in range(BenchSettings().cold_runs))
+
+    before = replace(session(10.0), cold=starts(900.0))
+    after = replace(session(10.0), cold=starts(9000.0))
+    assert verdicts(before, after)[0]["cold_first_result_ms"] is Change.SLOWER
