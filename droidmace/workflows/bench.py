@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 
 from droidmace import __version__
 from droidmace.devices.governors import pinned_governors, restore_governors
-from droidmace.devices.lock import DeviceLock
 from droidmace.devices.monitor import Monitor
 from droidmace.files import sha256_of_file
 from droidmace.results import MaceRunResult, RunTimes
@@ -27,8 +26,7 @@ from droidmace.workflows.bench_runs import BenchRuns
 from droidmace.workflows.measure import base_invocation, programs_text
 from droidmace.workflows.phase import NoteCallback, Phase
 from droidmace.workflows.staging import push_files
-from droidmace.workflows.tuned_bundle import binary_record
-from droidmace.workflows.workplace import Workplace, find_workplace
+from droidmace.workflows.workplace import Workplace, find_workplace, taken
 
 _DRIFT = 0.10
 """By what share the last third of the samples may differ from the first before it is told."""
@@ -72,11 +70,7 @@ class _Story:
             )
             phase.summary = place.summary
         with contextlib.ExitStack() as stack:
-            with self._phase("lock") as phase:
-                lock = stack.enter_context(DeviceLock(place.device))
-                phase.summary = "the phone is ours"
-                if lock.note:
-                    self._warnings.append(lock.note)
+            lock = stack.enter_context(taken(place.device, self._phase, self._warnings))
             result = self._on_phone(files, place)
             lock.check()
         result = dataclasses.replace(result, wall_s=time.monotonic() - self._began_s)
@@ -147,7 +141,7 @@ class _Story:
         if drift := unsteadiness([one.run_avg_ms for one in processes if one.run_avg_ms]):
             self._warnings.append(drift)
         return BenchResult(
-            device=dataclasses.replace(place.report.info(), abi=place.binary.abi),
+            device=place.device_info,
             model=request.phone.model_name,
             identity=identity,
             settings={
@@ -235,7 +229,7 @@ def _identity(
         "model_graph": sha256_of_file(files.model.graph),
         "model_data": sha256_of_file(files.model.data),
         "input": inputs.hexdigest(),
-        "mace_run": binary_record(place.device, place.binary, place.layout.binary).sha256,
+        "mace_run": place.binary_record().sha256,
         "mace_version": proof.mace_version,
         "runtimes": proof.runtimes,
         "compiled_program": sha256_of_file(files.program) if files.program else "",

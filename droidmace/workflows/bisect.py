@@ -9,8 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from droidmace.bundle.writer import name_part
-from droidmace.devices.lock import DeviceLock
 from droidmace.errors import DeviceError, MaceRunError
 from droidmace.files import sha256_of_file
 from droidmace.formats.netdef import DeviceType, serialize_model
@@ -26,8 +24,7 @@ from droidmace.workflows.measure import base_invocation
 from droidmace.workflows.phase import NoteCallback, Phase
 from droidmace.workflows.reproducer import write_reproducer
 from droidmace.workflows.staging import push_files
-from droidmace.workflows.tuned_bundle import binary_record
-from droidmace.workflows.workplace import Workplace, find_workplace
+from droidmace.workflows.workplace import Workplace, find_workplace, taken
 
 
 def bisect(request: BisectRequest, on_note: NoteCallback) -> BisectResult:
@@ -66,11 +63,7 @@ class _Story:
             plan = self._plan()
             phase.summary = f"{plan.place.summary}; {len(plan.desk.dissection.net.ops)} ops"
         with contextlib.ExitStack() as stack:
-            with self._phase("lock") as phase:
-                lock = stack.enter_context(DeviceLock(plan.place.device))
-                phase.summary = "the phone is ours"
-                if lock.note:
-                    self._warnings.append(lock.note)
+            lock = stack.enter_context(taken(plan.place.device, self._phase, self._warnings))
             stack.enter_context(_cleared(plan.desk))
             with self._phase("push") as phase:
                 self._push(plan, phase)
@@ -111,7 +104,7 @@ class _Story:
             request.phone,
             needed_bytes=3 * matter.files.size_bytes + min(3 * tensors, 2 * request.memory_bytes),
         )
-        layout, report = place.layout, place.report
+        layout = place.layout
         base = replace(base_invocation(layout, request.model), storage_dir=layout.storage(STORAGE))
         desk = Desk(
             place.device,
@@ -122,8 +115,7 @@ class _Story:
             matter.dissection,
             request.timeout_s,
         )
-        parts = (request.model.name, report.device_name, report.soc, report.serial, "bisect")
-        folder = request.out_dir / ".".join(name_part(part) for part in parts)
+        folder = request.out_dir / f"{place.file_name}.bisect"
         return _Plan(matter, place, desk, folder)
 
     def _push(self, plan: _Plan, phase: Phase) -> None:
@@ -137,10 +129,7 @@ class _Story:
         feed(desk, matter.inputs)
         graph = serialize_model(on_runtime(matter.graph, DeviceType.GPU))
         desk.device.push(graph, _gpu_graph(desk))
-        phase.summary = (
-            f"{pushed.bytes:,} bytes (model: {pushed.model_bytes:,}), "
-            f"{pushed.kept_files} files were there already"
-        )
+        phase.summary = pushed.text
 
     def _hunted(self, hunt: Hunt) -> Finding:
         try:
@@ -158,7 +147,7 @@ class _Story:
     def _result(self, plan: _Plan, hunt: Hunt, finding: Finding) -> BisectResult:
         desk, place, files = plan.desk, plan.place, plan.matter.files
         net = desk.dissection.net
-        device = replace(place.report.info(), abi=place.binary.abi)
+        device = place.device_info
         half = is_half(net)
         return BisectResult(
             device=device,
@@ -177,7 +166,7 @@ class _Story:
             identity={
                 "model_graph": sha256_of_file(files.graph),
                 "model_data": sha256_of_file(files.data),
-                "mace_run": binary_record(place.device, place.binary, desk.layout.binary).sha256,
+                "mace_run": place.binary_record().sha256,
                 "driver": place.report.gl_version,
             },
             warnings=(*self._warnings, *finding.warnings),

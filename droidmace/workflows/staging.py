@@ -25,6 +25,14 @@ class Pushed:
     model_bytes: int
     kept_files: int
 
+    @property
+    def text(self) -> str:
+        """All of it in a few words."""
+        return (
+            f"{self.bytes:,} bytes (model: {self.model_bytes:,}), "
+            f"{self.kept_files} files were there already"
+        )
+
 
 def push(
     device: Device,

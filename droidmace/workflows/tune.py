@@ -15,13 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from droidmace.bundle.manifest import FileRecord
-from droidmace.bundle.writer import check_place, name_part
+from droidmace.bundle.writer import check_place
 from droidmace.config import SearchKind
-from droidmace.devices.adb import AdbDevice
 from droidmace.devices.governors import pinned_governors, restore_governors
 from droidmace.devices.lock import DeviceLock
 from droidmace.devices.monitor import Monitor
-from droidmace.devices.probe import ProbeReport
 from droidmace.errors import DroidmaceError, InputError
 from droidmace.files import write_atomically
 from droidmace.macerun.invocation import Invocation
@@ -31,10 +29,8 @@ from droidmace.tuning.journal import Journal
 from droidmace.tuning.salvage import salvage
 from droidmace.tuning.statistics import PairedRatio
 from droidmace.workflows.artefacts import Artefacts, pull_artefacts
-from droidmace.workflows.binaries import Binary
 from droidmace.workflows.build import build_program
 from droidmace.workflows.measure import (
-    Layout,
     Measurer,
     base_invocation,
     batch_invocation,
@@ -50,9 +46,9 @@ from droidmace.workflows.search_cost import is_tuned_at_once
 from droidmace.workflows.search_summary import change_text
 from droidmace.workflows.staging import push
 from droidmace.workflows.tune_request import TuneRequest, check_request
-from droidmace.workflows.tuned_bundle import binary_record, bundle_extras, write_tuned_bundle
+from droidmace.workflows.tuned_bundle import bundle_extras, write_tuned_bundle
 from droidmace.workflows.vote import Ballot, Poll
-from droidmace.workflows.workplace import find_workplace
+from droidmace.workflows.workplace import Workplace, find_workplace, taken
 
 
 def tune(request: TuneRequest, on_note: NoteCallback, poll: Poll = lambda _: None) -> TuneResult:
@@ -68,19 +64,11 @@ def tune(request: TuneRequest, on_note: NoteCallback, poll: Poll = lambda _: Non
 class _Plan:
     """What will be done on the phone, all of it checked."""
 
-    device: AdbDevice
-    report: ProbeReport
-    binary: Binary
+    place: Workplace
     model_files: ModelFiles
     samples: Samples
-    layout: Layout
     base: Invocation
     bundle: Path
-
-    @property
-    def binary_record(self) -> FileRecord:
-        """The program that runs, wherever it came from; only once it is on the phone."""
-        return binary_record(self.device, self.binary, self.layout.binary)
 
     @property
     def journal(self) -> Path:
@@ -104,15 +92,9 @@ class _Story:
     def tell(self) -> TuneResult:
         with self._phase("probe") as phase:
             plan = self._plan()
-            phase.summary = (
-                f"{plan.report.model}, {plan.report.soc}, {plan.binary.abi}, {plan.report.gpu}"
-            )
+            phase.summary = plan.place.summary
         with contextlib.ExitStack() as stack:
-            with self._phase("lock") as phase:
-                lock = stack.enter_context(DeviceLock(plan.device))
-                phase.summary = "the phone is ours"
-                if lock.note:
-                    self._warnings.append(lock.note)
+            lock = stack.enter_context(taken(plan.place.device, self._phase, self._warnings))
             return self._on_phone(plan, lock)
 
     def _plan(self) -> _Plan:
@@ -123,34 +105,30 @@ class _Story:
         place = find_workplace(
             request.phone, needed_bytes=model_files.size_bytes + 2 * samples.size_bytes
         )
-        device, report, binary, layout = place.device, place.report, place.binary, place.layout
+        layout = place.layout
         base = base_invocation(layout, request.model)
         # Only to see now whether the model's tensors can be told apart in batch mode.
         batch_invocation(base, layout.dataset(samples.digest), layout)
-        # The serial is part of the name, so that two equal phones do not collide.
-        parts = (request.model_name, report.device_name, report.soc, report.serial)
-        bundle = request.out_dir / ".".join(name_part(part) for part in parts)
+        bundle = request.out_dir / place.file_name
         check_place(bundle)
-        return _Plan(device, report, binary, model_files, samples, layout, base, bundle)
+        return _Plan(place, model_files, samples, base, bundle)
 
     def _on_phone(self, plan: _Plan, lock: DeviceLock) -> TuneResult:
-        request, device, layout = self._request, plan.device, plan.layout
+        request, place = self._request, plan.place
+        device, layout = place.device, place.layout
         session = MaceRunSession(device, layout.root)
         measurer = Measurer(device, session, layout, plan.base, request.settings)
         with self._phase("push") as phase:
             pushed = push(
                 device,
                 layout,
-                plan.binary,
+                place.binary,
                 plan.base,
                 plan.model_files,
                 plan.samples,
                 phase.progress,
             )
-            phase.summary = (
-                f"{pushed.bytes:,} bytes (model: {pushed.model_bytes:,}), "
-                f"{pushed.kept_files} files were there already"
-            )
+            phase.summary = pushed.text
         with self._phase("baseline") as phase:
             baseline = measurer.baseline()
             phase.summary = programs_text(baseline)
@@ -170,9 +148,7 @@ class _Story:
         lock.check()
         result = TuneResult(
             device=dataclasses.replace(
-                plan.report.info(),
-                abi=plan.binary.abi,
-                gpu=artefacts.program.device_name or plan.report.gpu,
+                place.device_info, gpu=artefacts.program.device_name or place.report.gpu
             ),
             model=request.model_name,
             verdict=proof.judgement.verdict,
@@ -215,7 +191,7 @@ class _Story:
                 result,
                 artefacts,
                 plan.model_files,
-                plan.binary_record,
+                place.binary_record(),
                 bundle_extras(plan.journal, monitor.log, picture),
             )
             # A search that is over is not gone on with: its journal is the bundle's now.
@@ -230,9 +206,9 @@ class _Story:
             # The phone's tuner leaves a program behind only where it ran to its end just now.
             with self._phase("build") as phase:
                 build_program(
-                    plan.device,
+                    plan.place.device,
                     session,
-                    plan.layout,
+                    plan.place.layout,
                     plan.base,
                     found.entries,
                     timeout_s=self._request.settings.timeout_s,
@@ -243,7 +219,7 @@ class _Story:
             self._phase("pull") as phase,
             tempfile.TemporaryDirectory(prefix="droidmace-") as folder,
         ):
-            artefacts = pull_artefacts(plan.device, plan.layout, Path(folder))
+            artefacts = pull_artefacts(plan.place.device, plan.place.layout, Path(folder))
             phase.summary = (
                 f"{len(artefacts.program.programs)} programs, "
                 f"{len(artefacts.parameters.entries)} tuned entries"
@@ -264,7 +240,7 @@ class _Story:
         if request.fresh:
             _forget(path)
         target = SearchTarget(
-            plan.device, session, plan.layout, plan.base, request.settings.timeout_s
+            plan.place.device, session, plan.place.layout, plan.base, request.settings.timeout_s
         )
         name = "tune" if settings.kind is SearchKind.MACE else "search"
         with self._phase(name) as phase, Journal.open(path, _identity(plan)) as journal:
@@ -291,17 +267,18 @@ class _Story:
 
 def _identity(plan: _Plan) -> dict[str, str]:
     """What measurements belong to: another model, program, phone or driver makes them void."""
-    properties = plan.report.properties
+    report = plan.place.report
+    properties = report.properties
     return {
         "model_graph": FileRecord.of(plan.model_files.graph).sha256,
         "model_data": FileRecord.of(plan.model_files.data).sha256,
-        "mace_run": plan.binary_record.sha256,
-        "serial": plan.report.serial,
-        "device_name": plan.report.device_name,
-        "soc": plan.report.soc,
-        "abi": plan.binary.abi,
-        "gpu": plan.report.gpu,
-        "driver": plan.report.gl_version,
+        "mace_run": plan.place.binary_record().sha256,
+        "serial": report.serial,
+        "device_name": report.device_name,
+        "soc": report.soc,
+        "abi": plan.place.binary.abi,
+        "gpu": report.gpu,
+        "driver": report.gl_version,
         # An update of the phone brings another driver, whatever that calls itself.
         "build": properties.get("ro.build.fingerprint", ""),
         "limit_opencl_kernel_time": str(plan.base.limit_opencl_kernel_time),

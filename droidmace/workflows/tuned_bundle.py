@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import gzip
-import posixpath
 from collections.abc import Mapping
 from pathlib import Path
 
 from droidmace.bundle.manifest import DeviceRecord, FileRecord
 from droidmace.bundle.writer import Provenance, write_bundle
-from droidmace.devices.base import Device
-from droidmace.devices.filesync import remote_hashes
 from droidmace.devices.samples import MonitorLog, samples_text
-from droidmace.errors import InputError, PreflightError
+from droidmace.errors import InputError
 from droidmace.results import TuneResult
 from droidmace.workflows.artefacts import Artefacts
-from droidmace.workflows.binaries import Binary
 from droidmace.workflows.models import ModelFiles
 
 JOURNAL_NAME = "search_journal.jsonl.gz"
@@ -71,18 +67,3 @@ def bundle_extras(journal: Path, watched: MonitorLog, picture: str | None) -> di
     if picture is not None:
         extras[PICTURE_NAME] = picture.encode()
     return extras
-
-
-def binary_record(device: Device, binary: Binary, path: str) -> FileRecord:
-    """Identify the program that ran, wherever it came from."""
-    if binary.local is not None:
-        return FileRecord.of(binary.local)
-    found = device.stat(path)
-    sha256 = remote_hashes(device, [path]).get(path)
-    if found is None or sha256 is None:
-        raise PreflightError(
-            f"its mace_run {path} cannot be read",
-            serial=device.serial,
-            hint="give another with --mace-run",
-        )
-    return FileRecord(posixpath.basename(path), sha256, found.size_bytes)

@@ -16,8 +16,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from droidmace.bundle.writer import name_part
-from droidmace.devices.lock import DeviceLock
 from droidmace.errors import DroidmaceError
 from droidmace.files import write_atomically
 from droidmace.formats.netdef import DeviceType, parse_model, serialize_model
@@ -35,12 +33,11 @@ from droidmace.workflows.measure import base_invocation, batch_invocation, make_
 from droidmace.workflows.phase import NoteCallback, Phase
 from droidmace.workflows.references import CPU, OwnOutputs
 from droidmace.workflows.staging import push_files
-from droidmace.workflows.tuned_bundle import binary_record
 from droidmace.workflows.validate_feed import Feed
 from droidmace.workflows.validate_plan import Plan
 from droidmace.workflows.validate_request import ValidateRequest
 from droidmace.workflows.validate_run import run_samples
-from droidmace.workflows.workplace import Workplace, find_workplace
+from droidmace.workflows.workplace import Workplace, find_workplace, taken
 
 _STORAGE = "validate"
 """The folder on the phone for the compiled program: from the second process on it is there."""
@@ -92,11 +89,7 @@ class _Story:
                 place = find_workplace(self._request.phone, needed_bytes=needed_bytes)
                 setup = self._setup(plan, place)
                 phase.summary = f"{place.summary}; {plan.count:,} samples"
-            with self._phase("lock") as phase:
-                lock = stack.enter_context(DeviceLock(place.device))
-                phase.summary = "the phone is ours"
-                if lock.note:
-                    self._warnings.append(lock.note)
+            lock = stack.enter_context(taken(place.device, self._phase, self._warnings))
             with self._phase("push") as phase:
                 self._push(setup, phase)
             identity = self._identity(setup)
@@ -115,7 +108,7 @@ class _Story:
         return result
 
     def _setup(self, plan: Plan, place: Workplace) -> _Setup:
-        report, model = place.report, self._request.model
+        model = self._request.model
         layout, shipped = place.layout, plan.shipped
         base = replace(base_invocation(layout, model), storage_dir=layout.storage(_STORAGE))
         if shipped is not None:
@@ -124,8 +117,7 @@ class _Story:
                 base = replace(base, opencl_parameter_file=_parameters_path(place))
         # Only to see now whether the model's tensors can be told apart in batch mode.
         batch_invocation(base, layout.dataset("any"), layout)
-        parts = (model.name, report.device_name, report.soc, report.serial)
-        return _Setup(plan, place, base, ".".join(name_part(part) for part in parts))
+        return _Setup(plan, place, base, place.file_name)
 
     def _push(self, setup: _Setup, phase: Phase) -> None:
         plan, place = setup.plan, setup.place
@@ -137,10 +129,7 @@ class _Story:
             place.device, place.layout, place.binary, plan.model_files, others, phase.progress
         )
         self._give_program(setup)
-        phase.summary = (
-            f"{pushed.bytes:,} bytes (model: {pushed.model_bytes:,}), "
-            f"{pushed.kept_files} files were there already"
-        )
+        phase.summary = pushed.text
 
     def _give_program(self, setup: _Setup) -> None:
         """What a bundle ships; else the phone goes on with what it has stored itself."""
@@ -158,8 +147,11 @@ class _Story:
     def _identity(self, setup: _Setup) -> dict[str, str]:
         """What the outputs depend on."""
         place = setup.place
-        binary = binary_record(place.device, place.binary, place.layout.binary)
-        return {**setup.plan.identity, "binary": binary.sha256, "serial": place.report.serial}
+        return {
+            **setup.plan.identity,
+            "binary": place.binary_record().sha256,
+            "serial": place.report.serial,
+        }
 
     def _work_folder(self, setup: _Setup, identity: Mapping[str, str]) -> Path:
         """Where outputs are kept until all are there; another model or data set has another."""
@@ -200,7 +192,7 @@ class _Story:
             if plan.trouble:
                 self._warnings.append(f"reference outputs are not kept: {plan.trouble}")
             result = ValidationResult(
-                device=replace(setup.place.report.info(), abi=setup.place.binary.abi),
+                device=setup.place.device_info,
                 model=request.model.name,
                 runtime=request.model.runtime,
                 dataset=plan.name,

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import contextlib
+import posixpath
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from droidmace.bundle.manifest import FileRecord
+from droidmace.bundle.writer import name_part
 from droidmace.config import Deployment, ModelConfig
 from droidmace.devices import preflight
 from droidmace.devices.adb import AdbDevice
+from droidmace.devices.base import Device
+from droidmace.devices.filesync import remote_hashes
+from droidmace.devices.lock import DeviceLock
 from droidmace.devices.probe import ProbeReport, probe
 from droidmace.devices.select import find_device
 from droidmace.errors import PreflightError
 from droidmace.macerun.session import DEFAULT_ROOT
+from droidmace.results import DeviceInfo
 from droidmace.workflows.binaries import Binary, choose_binary
 from droidmace.workflows.measure import Layout
+from droidmace.workflows.phase import Phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +57,53 @@ class Workplace:
         """The phone in a few words."""
         report = self.report
         return f"{report.model}, {report.soc}, {self.binary.abi}, {report.gpu}"
+
+    @property
+    def device_info(self) -> DeviceInfo:
+        """The phone, with the abi that the program is of."""
+        return replace(self.report.info(), abi=self.binary.abi)
+
+    @property
+    def file_name(self) -> str:
+        """Of what is written on the host of this model and phone.
+
+        The serial is part of it, so that two equal phones do not collide.
+        """
+        report = self.report
+        parts = (self.layout.model_name, report.device_name, report.soc, report.serial)
+        return ".".join(name_part(part) for part in parts)
+
+    def binary_record(self) -> FileRecord:
+        """Identify the program that runs, wherever it came from; once it is on the phone."""
+        if self.binary.local is not None:
+            return FileRecord.of(self.binary.local)
+        path = self.layout.binary
+        found = self.device.stat(path)
+        sha256 = remote_hashes(self.device, [path]).get(path)
+        if found is None or sha256 is None:
+            raise PreflightError(
+                f"its mace_run {path} cannot be read",
+                serial=self.device.serial,
+                hint="give another with --mace-run",
+            )
+        return FileRecord(posixpath.basename(path), sha256, found.size_bytes)
+
+
+@contextlib.contextmanager
+def taken(
+    device: Device, begin: Callable[[str], Phase], warnings: list[str]
+) -> Iterator[DeviceLock]:
+    """The phone's lock, held; ``begin`` opens the phase in which it is taken.
+
+    What the lock has to say is added to ``warnings``.
+    """
+    with contextlib.ExitStack() as stack:
+        with begin("lock") as phase:
+            lock = stack.enter_context(DeviceLock(device))
+            phase.summary = "the phone is ours"
+            if lock.note:
+                warnings.append(lock.note)
+        yield lock
 
 
 def find_workplace(request: PhoneRequest, needed_bytes: int) -> Workplace:
