@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from droidmace.report import lines as below
 from droidmace.report.curve import figure
 from droidmace.report.text import printable, shortened
 from droidmace.results import OpTime
@@ -26,7 +27,6 @@ from droidmace.results.bench import (
 
 SHOWN_OPS = 10
 
-_INDENT = (0, 0, 0, 2)
 _BAR_WIDTH = 32
 _NAME_WIDTH = 36
 _LABELS = {
@@ -48,10 +48,7 @@ def bench_view(result: BenchResult) -> RenderableType:
     lines: list[RenderableType] = [_figures(result), *_said(result)]
     if result.profile is not None and result.profile.ops:
         lines.append(_ops(result.profile))
-    lines += [
-        Padding(Text.assemble(("warning: ", "yellow"), printable(warning)), _INDENT)
-        for warning in result.warnings
-    ]
+    lines += below.warnings(result.warnings)
     if result.comparison is not None:
         lines.append(comparison_view(result.comparison))
     return Group(*lines)
@@ -83,11 +80,8 @@ def comparison_view(comparison: BenchComparison) -> RenderableType:
         "% or a little more, each by itself, if the phone was in the same state in both sessions"
     ]
     lines: list[RenderableType] = [table]
-    lines += [Padding(Text(text, style="dim"), _INDENT) for text in said]
-    lines += [
-        Padding(Text.assemble(("differs: ", "yellow"), printable(text)), _INDENT)
-        for text in comparison.differences
-    ]
+    lines += [Padding(Text(text, style="dim"), below.INDENT) for text in said]
+    lines += below.marked("differs", "yellow", comparison.differences)
     return Group(*lines)
 
 
@@ -126,7 +120,7 @@ def _said(result: BenchResult) -> list[RenderableType]:
     latency = Distribution.of(result.latencies_ms)
     if len(latency.histogram) > 1:
         lines.append("latency, processes by their average (ms):")
-    rendered: list[RenderableType] = [Padding(Text(line), _INDENT) for line in lines]
+    rendered = below.lines(lines)
     if len(latency.histogram) > 1:
         rendered.append(Padding(_histogram(latency), (0, 0, 0, 4)))
     more = [_meanwhile(result.processes)]
@@ -139,7 +133,7 @@ def _said(result: BenchResult) -> list[RenderableType]:
         more += _energy(result.energy)
     if result.profile is not None and result.profile.macs is not None:
         more.append(_macs(result.profile))
-    return rendered + [Padding(Text(line), _INDENT) for line in more if line]
+    return rendered + below.lines(line for line in more if line)
 
 
 def _programs(result: BenchResult) -> str:
@@ -220,7 +214,7 @@ def _ops(profile: OpProfile) -> RenderableType:
     if len(ranked) > SHOWN_OPS:
         rest = sum(op.avg_ms for op in ranked[SHOWN_OPS:])
         text = f"{len(ranked) - SHOWN_OPS} ops more: {figure(rest)} ms; all of them with --json"
-        lines.append(Padding(Text(text, style="dim"), _INDENT))
+        lines.append(Padding(Text(text, style="dim"), below.INDENT))
     if profile.by_type:
         lines.append(
             Padding(
@@ -232,7 +226,7 @@ def _ops(profile: OpProfile) -> RenderableType:
                         for one in profile.by_type
                     )
                 ),
-                _INDENT,
+                below.INDENT,
             )
         )
     return Group(*lines)

@@ -10,11 +10,11 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from droidmace.report import lines as below
 from droidmace.report.text import printable, shortened
 from droidmace.results.bisect import BisectResult, OpComparison, TensorError
 
 SHOWN_OPS = 8
-_INDENT = (0, 0, 0, 2)
 _NAME_WIDTH = 32
 
 
@@ -31,29 +31,26 @@ def bisect_view(result: BisectResult) -> RenderableType:
     for output in result.outputs:
         word = "differs from" if output.differs else "agrees with"
         lines.append(
-            _line(
+            below.line(
                 f"output {printable(output.name)} {word} the CPU's: cosine "
                 f"{output.error.cosine:.6f}, {_error(output.error)}"
             )
         )
     if result.ops:
         wrong = sum(op.wrong for op in result.ops)
-        lines.append(_line(f"{len(result.ops)} ops by themselves, {wrong} of them wrong"))
-        lines.append(Padding(_ops(result.ops), _INDENT))
+        lines.append(below.line(f"{len(result.ops)} ops by themselves, {wrong} of them wrong"))
+        lines.append(Padding(_ops(result.ops), below.INDENT))
     for suspect in result.suspects:
         if suspect.error is None:
             found = f"not tried: {printable(suspect.why_not)}"
         else:
             found = f"{'right' if suspect.right else 'wrong'}, {_error(suspect.error)}"
-        lines.append(_line(f"{suspect.name}: {found}"))
+        lines.append(below.line(f"{suspect.name}: {found}"))
     runs = ", ".join(f"{run.what} ({run.runtime})" for run in result.runs)
-    lines.append(_line(f"{len(result.runs)} of at most {result.run_limit} runs: {runs}"))
-    lines += [
-        Padding(Text.assemble(("warning: ", "yellow"), printable(warning)), _INDENT)
-        for warning in result.warnings
-    ]
+    lines.append(below.line(f"{len(result.runs)} of at most {result.run_limit} runs: {runs}"))
+    lines += below.warnings(result.warnings)
     if result.reproducer is not None:
-        lines.append(_line(f"reproducer: {printable(result.reproducer)}"))
+        lines.append(below.line(f"reproducer: {printable(result.reproducer)}"))
     style = "bold red" if result.found else "bold green"
     lines.append(Text.assemble((f"{result.cause.value}: ", style), printable(result.sentence)))
     return Group(*lines)
@@ -96,7 +93,3 @@ def _db(error: TensorError) -> str:
 def _error(error: TensorError) -> str:
     lost = f", {error.lost} of {error.elements} elements no finite numbers" if error.lost else ""
     return f"off by {error.relative:.2g} (SQNR {_db(error)} dB){lost}"
-
-
-def _line(text: str) -> RenderableType:
-    return Padding(Text(text), _INDENT)

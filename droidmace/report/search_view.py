@@ -11,12 +11,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from droidmace.report import lines as below
 from droidmace.report.curve import change, duration, figure, sparkline
 from droidmace.report.text import printable, shortened
 from droidmace.results import KernelWinner, LatencyBlock, SearchSummary
 
 SHOWN_WINNERS = 10
-_INDENT = (0, 0, 0, 2)
 _KEY_WIDTH = 20
 _WIDE = 72
 _OF_EVERY_KEY = re.compile("_(opencl|ocl)_kernel")
@@ -28,13 +28,13 @@ def search_view(summary: SearchSummary) -> RenderableType:
     said = [_effort(summary), _totals(summary)]
     if way := sparkline(summary):
         said.append(f"best so far: {way}")
-    lines += [Padding(Text(line), _INDENT) for line in said]
+    lines += below.lines(said)
     if summary.winners:
         ranked = sorted(summary.winners, key=lambda winner: winner.best_ms, reverse=True)
-        lines.append(Padding(_Winners(ranked[:SHOWN_WINNERS]), _INDENT))
+        lines.append(Padding(_Winners(ranked[:SHOWN_WINNERS]), below.INDENT))
         if len(ranked) > SHOWN_WINNERS:
             rest = f"{len(ranked) - SHOWN_WINNERS} kernels that take less: in results.json"
-            lines.append(Padding(Text(rest, style="dim"), _INDENT))
+            lines.append(Padding(Text(rest, style="dim"), below.INDENT))
     return Group(*lines)
 
 

@@ -6,16 +6,15 @@ from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from droidmace.report import lines as below
 from droidmace.report.curve import figure
 from droidmace.report.search_view import blocks_text, search_view
 from droidmace.report.text import printable
 from droidmace.results import Accuracy, RunTimes, Spread, TuneFailure, TuneResult, Verdict
 
-_INDENT = (0, 0, 0, 2)
 _COLOURS = {
     Verdict.SHIP: "bold green",
     Verdict.PARAMS_ONLY: "green",
@@ -92,12 +91,9 @@ def result_view(result: TuneResult) -> RenderableType:
     lines: list[RenderableType] = [table]
     if result.search is not None:
         lines.append(search_view(result.search))
-    lines += [Padding(Text(line), _INDENT) for line in blocks_text(result.latency_blocks)]
-    lines += [Padding(Text(reason), _INDENT) for reason in result.reasons]
-    lines += [
-        Padding(Text.assemble(("warning: ", "yellow"), printable(warning)), _INDENT)
-        for warning in result.warnings
-    ]
+    lines += below.lines(blocks_text(result.latency_blocks))
+    lines += below.lines(result.reasons)
+    lines += below.warnings(result.warnings)
     lines.append(Text.assemble("verdict: ", (result.verdict.value, _COLOURS[result.verdict])))
     lines.append(
         Text(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from droidmace.report import lines as below
 from droidmace.report.curve import duration, figure
 from droidmace.report.text import printable, shortened
 from droidmace.results.classification import (
@@ -31,7 +32,6 @@ from droidmace.results.validation import (
 SHOWN_CLASSES = 10
 SHOWN_CONFUSIONS = 10
 SHOWN_FAILURES = 10
-_INDENT = (0, 0, 0, 2)
 _NAME_WIDTH = 28
 _FEW = 20
 """Classes that are all shown."""
@@ -48,23 +48,17 @@ def validation_view(result: ValidationResult, *, every_class: bool = False) -> R
         f" ({result.runtime}) on {printable(device.model or device.serial)}",
         f" ({printable(device.gpu)})" if device.gpu else "",
     )
-    lines: list[RenderableType] = [title, *_indented(_taking_part(result))]
+    lines: list[RenderableType] = [title, *below.lines(_taking_part(result))]
     if result.against:
-        lines.append(_line(f"against {printable(result.against)}"))
+        lines.append(below.line(f"against {printable(result.against)}"))
     if result.classification is not None:
         lines += _classification(result.classification, every_class)
     if result.outputs:
         lines.append(_similarity(result.outputs))
-        lines += _indented(note for output in result.outputs for note in _notes(output))
-    lines += [
-        Padding(Text.assemble(("plugin: ", "bold"), printable(line)), _INDENT)
-        for line in result.plugin.splitlines()
-    ]
+        lines += below.lines(note for output in result.outputs for note in _notes(output))
+    lines += below.marked("plugin", "bold", result.plugin.splitlines())
     judged = (*((result.threshold,) if result.threshold else ()), *result.gates)
-    lines += [
-        Padding(Text.assemble(("warning: ", "yellow"), printable(warning)), _INDENT)
-        for warning in result.warnings
-    ]
+    lines += below.warnings(result.warnings)
     lines += [_gate(gate) for gate in judged]
     if judged:
         word = ("passed", "bold green") if result.passed else ("failed", "bold red")
@@ -97,17 +91,17 @@ def _classification(found: Classification, every_class: bool) -> list[Renderable
     if found.phone is not None:
         lines.append(_scores(found.phone, found.reference))
     if found.labelled < found.samples:
-        lines.append(_line(f"{found.samples - found.labelled:,} samples have no label"))
+        lines.append(below.line(f"{found.samples - found.labelled:,} samples have no label"))
     if found.agreement is not None:
         lines.append(
-            _line(f"agreement with the reference, label by label: {_share(found.agreement)}")
+            below.line(f"agreement with the reference, label by label: {_share(found.agreement)}")
         )
     if found.difference is not None:
-        lines.append(_line(_difference(found.difference)))
+        lines.append(below.line(_difference(found.difference)))
     for whose, scores in (("phone", found.phone), ("reference", found.reference)):
         if scores is not None and scores.not_finite:
             text = f"{scores.not_finite:,} answers of the {whose} are not finite: counted as wrong"
-            lines.append(Padding(Text(text, style="bold red"), _INDENT))
+            lines.append(Padding(Text(text, style="bold red"), below.INDENT))
     if found.classes:
         lines += _classes(found.classes, every_class)
     if found.confusions:
@@ -183,7 +177,7 @@ def _classes(rows: Sequence[ClassRow], every_class: bool) -> list[RenderableType
         table.add_row(*cells)
     lines: list[RenderableType] = [table]
     if left_out:
-        lines.append(_line(f"{left_out:,} classes that are better: in the JSON document"))
+        lines.append(below.line(f"{left_out:,} classes that are better: in the JSON document"))
     return lines
 
 
@@ -199,7 +193,7 @@ def _confusions(pairs: Sequence[Confusion]) -> list[RenderableType]:
         table.add_row(*cells)
     lines: list[RenderableType] = [table]
     if len(pairs) > SHOWN_CONFUSIONS:
-        lines.append(_line(f"{len(pairs) - SHOWN_CONFUSIONS:,} more: in the JSON document"))
+        lines.append(below.line(f"{len(pairs) - SHOWN_CONFUSIONS:,} more: in the JSON document"))
     return lines
 
 
@@ -259,7 +253,7 @@ def _gate(gate: GateOutcome) -> RenderableType:
     mark = ("passed", "green") if gate.passed else ("failed", "bold red")
     found = "not measured" if gate.found is None else f"{gate.found:.6g}"
     text = f"{gate.name}: {found}, wanted {gate.comparison} {gate.wanted:.6g}: "
-    return Padding(Text.assemble(printable(text), mark), _INDENT)
+    return Padding(Text.assemble(printable(text), mark), below.INDENT)
 
 
 def _of(count: int | None, of: int) -> str:
@@ -268,11 +262,3 @@ def _of(count: int | None, of: int) -> str:
 
 def _name(text: str) -> str:
     return escape(printable(shortened(text, _NAME_WIDTH)))
-
-
-def _line(text: str) -> RenderableType:
-    return Padding(Text(text), _INDENT)
-
-
-def _indented(lines: Iterable[str]) -> list[RenderableType]:
-    return [_line(line) for line in lines]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from droidmace.devices.base import Device
 from droidmace.errors import MaceRunOutputError
-from droidmace.macerun.events import OutputLine, ResultTable, Stage, StageReached, WarningKind
+from droidmace.macerun.events import OutputLine, ResultTable, Stage, StageReached
 from droidmace.macerun.invocation import Invocation
 from droidmace.macerun.memory import MemoryReader, memory_shell
 from droidmace.macerun.op_summary import OpSummaryReader
@@ -20,9 +20,14 @@ from droidmace.macerun.session import LineCallback, MaceRunSession
 from droidmace.results import MaceRunResult, RunTimes
 from droidmace.results.bench import OpProfile
 from droidmace.workflows.bench_request import BenchFiles, BenchSettings
-from droidmace.workflows.measure import PROVE_SOURCES_VLOG, Layout, make_folders
-
-_PARAMETERS_UNUSED = {WarningKind.PARAMETERS_MISSING, WarningKind.PARAMETERS_DAMAGED}
+from droidmace.workflows.measure import (
+    PARAMETERS_UNUSED,
+    PROVE_SOURCES_VLOG,
+    Layout,
+    average_ms,
+    emptied_storage,
+    times_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,7 @@ class BenchRuns:
     def latency(self) -> RunTimes:
         """One sample."""
         times = self._times(self._warm(rounds=self._settings.rounds))
-        _average(times, self._device)
+        average_ms(times, self._device)
         return times
 
     def singles_ms(self) -> tuple[float, ...]:
@@ -100,7 +105,7 @@ class BenchRuns:
 
         def on_line(line: OutputLine) -> None:
             if isinstance(line.event, ResultTable):
-                found.append(_average(line.event.times, self._device))
+                found.append(average_ms(line.event.times, self._device))
 
         count = self._settings.singles
         self._run(replace(self._warm(rounds=1), restart_rounds=count), on_line)
@@ -156,7 +161,7 @@ class BenchRuns:
 
         # Through a terminal its lines come as they are printed.
         result = self._run(self._warm(rounds=rounds), on_line, pty=True)
-        return _average(_needed(result, self._device), self._device)
+        return average_ms(times_of(result, self._device), self._device)
 
     def _warm(self, *, rounds: int) -> Invocation:
         return replace(
@@ -167,7 +172,7 @@ class BenchRuns:
         )
 
     def _times(self, invocation: Invocation) -> RunTimes:
-        return _needed(self._run(invocation), self._device)
+        return times_of(self._run(invocation), self._device)
 
     def _run(
         self, invocation: Invocation, on_line: LineCallback | None = None, *, pty: bool = False
@@ -176,7 +181,7 @@ class BenchRuns:
             invocation, timeout_s=self._settings.timeout_s, on_line=on_line, pty=pty
         )
         for text in result.warnings:
-            if invocation.opencl_parameter_file and classify_warning(text) in _PARAMETERS_UNUSED:
+            if invocation.opencl_parameter_file and classify_warning(text) in PARAMETERS_UNUSED:
                 raise MaceRunOutputError(
                     f"mace_run went on without the tuned parameters: {text}",
                     where=self._device.serial,
@@ -185,19 +190,4 @@ class BenchRuns:
         return result
 
     def _emptied(self, name: str) -> str:
-        storage = self._layout.storage(name)
-        self._device.remove(storage)
-        make_folders(self._device, storage)
-        return storage
-
-
-def _needed(result: MaceRunResult, device: Device) -> RunTimes:
-    if result.times is None:
-        raise MaceRunOutputError("mace_run printed no result table", where=device.serial)
-    return result.times
-
-
-def _average(times: RunTimes, device: Device) -> float:
-    if times.run_avg_ms is None or times.run_avg_ms <= 0:
-        raise MaceRunOutputError("mace_run printed no average latency", where=device.serial)
-    return times.run_avg_ms
+        return emptied_storage(self._device, self._layout, name)

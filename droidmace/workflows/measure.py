@@ -29,7 +29,7 @@ PROVE_SOURCES_VLOG = 3
 """VLOG level at which mace_run says where each OpenCL program and each parameter came from."""
 
 # What mace_run says, at its default log level, when it goes on without what it was given.
-_PARAMETERS_UNUSED = {WarningKind.PARAMETERS_MISSING, WarningKind.PARAMETERS_DAMAGED}
+PARAMETERS_UNUSED = {WarningKind.PARAMETERS_MISSING, WarningKind.PARAMETERS_DAMAGED}
 _PROGRAM_UNUSED = {
     WarningKind.STORE_MISSING,
     WarningKind.STORE_DAMAGED,
@@ -165,7 +165,7 @@ class Measurer:
         """A run that went on without what it was given would be measured as the wrong thing."""
         unused: set[WarningKind] = set()
         if invocation.opencl_parameter_file:
-            unused |= _PARAMETERS_UNUSED
+            unused |= PARAMETERS_UNUSED
         if self.program_usable and invocation.storage_dir == self._layout.storage("shipped"):
             unused |= _PROGRAM_UNUSED
         for text in result.warnings:
@@ -177,10 +177,7 @@ class Measurer:
                 )
 
     def _times(self, invocation: Invocation) -> RunTimes:
-        times = self._run(invocation).times
-        if times is None:
-            raise MaceRunOutputError("mace_run printed no result table", where=self._device.serial)
-        return times
+        return times_of(self._run(invocation), self._device)
 
     def baseline(self) -> MaceRunResult:
         """A process without compiled program or tuned parameters, and the proof that it was one.
@@ -297,11 +294,7 @@ class Measurer:
     def latency_ms(self, is_tuned: bool) -> float:
         """Average latency of a fresh process."""
         times = self._times(self._shipped(rounds=self.settings.rounds, tuned=is_tuned))
-        if times.run_avg_ms is None or times.run_avg_ms <= 0:
-            raise MaceRunOutputError(
-                "mace_run printed no average latency", where=self._device.serial
-            )
-        return times.run_avg_ms
+        return average_ms(times, self._device)
 
     def run_batch(self, input_dir: str, suffixes: Sequence[str], *, tuned: bool) -> None:
         """Run a process over a folder of samples; its outputs land in ``layout.batch_output``."""
@@ -323,11 +316,7 @@ class Measurer:
         )
 
     def _emptied(self, name: str) -> str:
-        """An empty storage folder."""
-        storage = self._layout.storage(name)
-        self._device.remove(storage)
-        make_folders(self._device, storage)
-        return storage
+        return emptied_storage(self._device, self._layout, name)
 
 
 def programs_text(result: MaceRunResult | None) -> str:
@@ -339,6 +328,28 @@ def programs_text(result: MaceRunResult | None) -> str:
         f"{len(sources.source)} programs from source, "
         f"{len(sources.cache)} from the compiled program"
     )
+
+
+def times_of(result: MaceRunResult, device: Device) -> RunTimes:
+    """The result table of a process that must have one. Raises ``MaceRunOutputError``."""
+    if result.times is None:
+        raise MaceRunOutputError("mace_run printed no result table", where=device.serial)
+    return result.times
+
+
+def average_ms(times: RunTimes, device: Device) -> float:
+    """The average latency where there must be one. Raises ``MaceRunOutputError``."""
+    if times.run_avg_ms is None or times.run_avg_ms <= 0:
+        raise MaceRunOutputError("mace_run printed no average latency", where=device.serial)
+    return times.run_avg_ms
+
+
+def emptied_storage(device: Device, layout: Layout, name: str) -> str:
+    """An empty storage folder."""
+    storage = layout.storage(name)
+    device.remove(storage)
+    make_folders(device, storage)
+    return storage
 
 
 def make_folders(device: Device, *paths: str) -> None:
