@@ -17,6 +17,7 @@ from droidmace.cli.options import (
     JsonOption,
     MaceRootOption,
     MaceRunOption,
+    MaybeConfigOption,
     ModelOption,
     PinOption,
     ProfileOption,
@@ -49,10 +50,7 @@ def register(app: typer.Typer) -> None:
 
 
 def bench_command(
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", "-c", help="Deployment file (YAML).", show_default=False),
-    ] = None,
+    config: MaybeConfigOption = None,
     serial: SerialOption = None,
     emulate: EmulateOption = False,
     profile: ProfileOption = None,

@@ -12,6 +12,7 @@ from rich.console import Console
 from droidmace.cli.options import (
     AdbPortOption,
     AllowPluginOption,
+    ConfigOption,
     DriverOption,
     EmulateOption,
     JsonOption,
@@ -40,9 +41,7 @@ def register(app: typer.Typer) -> None:
 
 
 def bisect_command(
-    config: Annotated[
-        Path, typer.Option("--config", "-c", help="Deployment file (YAML).", show_default=False)
-    ],
+    config: ConfigOption,
     serial: SerialOption = None,
     emulate: EmulateOption = False,
     profile: ProfileOption = None,

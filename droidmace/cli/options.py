@@ -7,6 +7,14 @@ from typing import Annotated
 
 import typer
 
+ConfigOption = Annotated[
+    Path, typer.Option("--config", "-c", help="Deployment file (YAML).", show_default=False)
+]
+MaybeConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="Deployment file (YAML).", show_default=False),
+]
+"""For commands that have a form without one."""
 SerialOption = Annotated[
     str | None,
     typer.Option("--serial", "-s", help="The phone to run on; see 'droidmace devices'."),

@@ -16,6 +16,7 @@ from droidmace.cli.options import (
     JsonOption,
     MaceRootOption,
     MaceRunOption,
+    MaybeConfigOption,
     ModelOption,
     PinOption,
     ProfileOption,
@@ -50,10 +51,7 @@ def register(app: typer.Typer) -> None:
 
 
 def tune_command(
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", "-c", help="Deployment file (YAML).", show_default=False),
-    ] = None,
+    config: MaybeConfigOption = None,
     serial: SerialOption = None,
     every: Annotated[
         bool, typer.Option("--all", help="Every usable phone, all at the same time.")

@@ -12,6 +12,7 @@ from rich.console import Console
 from droidmace.cli.options import (
     AdbPortOption,
     AllowPluginOption,
+    ConfigOption,
     DriverOption,
     EmulateOption,
     JsonOption,
@@ -41,9 +42,7 @@ def register(app: typer.Typer) -> None:
 
 
 def validate_command(
-    config: Annotated[
-        Path, typer.Option("--config", "-c", help="Deployment file (YAML).", show_default=False)
-    ],
+    config: ConfigOption,
     serial: SerialOption = None,
     emulate: EmulateOption = False,
     profile: ProfileOption = None,
@@ -143,8 +142,7 @@ def validate_command(
                 result = validate(request, reporter)
         except (KeyboardInterrupt, SystemExit) as interrupt:
             # What was kept of the work, if anything was; SystemExit is SIGTERM or SIGHUP.
-            ended = isinstance(interrupt, SystemExit)
-            for kept in getattr(interrupt, "__notes__", ()) if ended else interrupt.args:
+            for kept in getattr(interrupt, "__notes__", ()):
                 console.print(f"interrupted: {kept}", markup=False, soft_wrap=True)
             raise
     _show(result, as_json=as_json)

@@ -354,9 +354,8 @@ class RunningChunk:
         lines = self._parser.feed(data, "stdout" if stream == "stdout" else "stderr")
         for line in lines:
             if isinstance(line.event, StageReached) and line.event.stage is Stage.ENGINE_CREATED:
-                self._failed_run = (
-                    ""  # it was creating the engine that had failed, and was repeated
-                )
+                # What had failed was creating it, and was repeated.
+                self._failed_run = ""
             elif line.log is not None and _FAILED_STEP in line.text and not self._failed_run:
                 self._failed_run = line.log.text
         return True

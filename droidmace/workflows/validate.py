@@ -65,8 +65,6 @@ class _Setup:
     plan: Plan
     place: Workplace
     base: Invocation
-    name: str
-    """Of what is written on the host: no two phones share it."""
 
 
 class _Story:
@@ -100,7 +98,7 @@ class _Story:
                 result = self._run(setup, identity, work)
             lock.check()
         with self._phase("result") as phase:
-            path = self._request.out_dir / f"{setup.name}.validation.json"
+            path = self._request.out_dir / f"{setup.place.file_name}.validation.json"
             write_atomically(path, (json.dumps(result.as_document(), indent=2) + "\n").encode())
             # Only now: what was computed is not computed again if something fails until here.
             shutil.rmtree(work)
@@ -117,7 +115,7 @@ class _Story:
                 base = replace(base, opencl_parameter_file=_parameters_path(place))
         # Only to see now whether the model's tensors can be told apart in batch mode.
         batch_invocation(base, layout.dataset("any"), layout)
-        return _Setup(plan, place, base, place.file_name)
+        return _Setup(plan, place, base)
 
     def _push(self, setup: _Setup, phase: Phase) -> None:
         plan, place = setup.plan, setup.place
@@ -155,8 +153,8 @@ class _Story:
 
     def _work_folder(self, setup: _Setup, identity: Mapping[str, str]) -> Path:
         """Where outputs are kept until all are there; another model or data set has another."""
-        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-        return self._request.out_dir / f"{setup.name}.{digest}.validation.work"
+        name = f"{setup.place.file_name}.{_digest(identity)[:12]}.validation.work"
+        return self._request.out_dir / name
 
     def _run(self, setup: _Setup, identity: dict[str, str], work: Path) -> ValidationResult:
         request, plan = self._request, setup.plan
@@ -200,9 +198,9 @@ class _Story:
                 took_part=plan.count,
                 failed=0,
                 timings=timings,
-                against=_against_text(plan, reference),
+                against=reference.description if reference is not None else "",
                 classification=classes.result() if classes is not None else None,
-                outputs=tuple(self._named(plan, tally.result()) for tally in similarity.values()),
+                outputs=tuple(_named(plan, tally.result()) for tally in similarity.values()),
                 identity=identity,
                 warnings=tuple(self._warnings),
                 plugin=said,
@@ -223,8 +221,7 @@ class _Story:
         with self._phase(CPU) as phase, Feed(setup.plan.read, None, None, {}) as feed:
             invocation = replace(setup.base, model_file=_cpu_graph(setup.place))
             self._samples(setup, invocation, store, feed, phase)
-        digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
-        return OwnOutputs(store, "the phone's processor", digest)
+        return OwnOutputs(store, "the phone's processor", _digest(own))
 
     def _samples(
         self,
@@ -259,10 +256,15 @@ class _Story:
             phase.summary += f"; {timings.resumed:,} were there already"
         return timings
 
-    def _named(self, plan: Plan, output: OutputSimilarity) -> OutputSimilarity:
-        """With the name of its worst sample."""
-        (worst,) = plan.read(output.worst_sample, output.worst_sample + 1)
-        return replace(output, worst_sample_name=worst.name)
+
+def _named(plan: Plan, output: OutputSimilarity) -> OutputSimilarity:
+    """With the name of its worst sample."""
+    (worst,) = plan.read(output.worst_sample, output.worst_sample + 1)
+    return replace(output, worst_sample_name=worst.name)
+
+
+def _digest(identity: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def _judged_by(plugin: AccuracyPlugin, store: OutputStore, count: int) -> str:
@@ -281,10 +283,6 @@ def _cpu_graph(place: Workplace) -> str:
     return f"{place.layout.graph}.cpu"
 
 
-def _against_text(plan: Plan, reference: object) -> str:
-    return str(getattr(reference, "description", "")) if reference is not None else ""
-
-
 @contextlib.contextmanager
 def _kept_told(work: Path, identity: Mapping[str, str], count: int) -> Iterator[None]:
     """Whoever is interrupted hears how many samples took part, and that they are not lost."""
@@ -297,12 +295,10 @@ def _kept_told(work: Path, identity: Mapping[str, str], count: int) -> Iterator[
             kept += " and kept: the same command goes on there"
         if isinstance(error, DroidmaceError):
             error.hint = f"{error.hint}; {kept}" if error.hint else kept
-            raise
-        if isinstance(error, SystemExit):
-            # SIGTERM or SIGHUP: its argument is the exit code.
+        else:
+            # Ctrl-C, or SIGTERM and SIGHUP, whose argument is the exit code.
             error.add_note(kept)
-            raise
-        raise KeyboardInterrupt(kept) from None
+        raise
 
 
 def _samples_in(work: Path, identity: Mapping[str, str]) -> int:

@@ -44,18 +44,16 @@ def run_samples(
     most = max(1, _MOST_CHUNK_BYTES // plan.input_bytes)
 
     def chunk_size() -> int:
-        left = count - taken
+        left = count - done
         wanted = chunk_samples or runner.chunk_size(plan.input_bytes, plan.output_bytes, left)
         return min(wanted, most)
 
     began_s = clock()
-    run_s, chunks, done, taken = 0.0, 0, resumed, resumed
-
+    run_s, chunks, done = 0.0, 0, resumed
     for chunk in runner.run(feed.chunks(missing, chunk_size)):
         store.append(chunk)
         feed.take(chunk.first, chunk.outputs)
-        samples = len(next(iter(chunk.outputs.values())))
-        done, taken = done + samples, taken + samples
+        done += chunk.count
         run_s, chunks = run_s + chunk.run_s, chunks + 1
         rate = (done - resumed) / max(clock() - began_s, 1e-9)
         left_s = (count - done) / rate
