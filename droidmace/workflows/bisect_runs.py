@@ -18,6 +18,7 @@ from droidmace.config import ModelConfig
 from droidmace.devices.base import Device
 from droidmace.errors import MaceRunOutputError
 from droidmace.formats.netdef import DeviceType, serialize_model
+from droidmace.graphs.held import held
 from droidmace.graphs.parts import Dissection, Part
 from droidmace.graphs.runtime import on_runtime
 from droidmace.macerun.invocation import Invocation, TensorArg, formatted_name
@@ -109,7 +110,8 @@ class PartRunner:
         desk = self.desk
         graph = posixpath.join(desk.folder, "part.pb")
         data = desk.layout.weights
-        desk.device.push(serialize_model(on_runtime(part.model, runtime)), graph)
+        model = on_runtime(held(part.model), runtime)
+        desk.device.push(serialize_model(model), graph)
         if weights is not None:
             data = posixpath.join(desk.folder, "part.data")
             desk.device.push(weights, data)

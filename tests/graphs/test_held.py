@@ -1,0 +1,197 @@
+"""Outputs keep their memory, by the plan of MACE that a program here carries out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from droidmace.formats.netdef import (
+    Argument,
+    DataFormat,
+    DataType,
+    InputOutputInfo,
+    MemoryType,
+    MultiNetDef,
+    NetDef,
+    OperatorDef,
+    OutputShape,
+    parse_model,
+)
+from droidmace.graphs.held import held
+from droidmace.graphs.parts import Dissection, Part
+from droidmace.graphs.variants import in_memory
+from tests.graphs.mace_memory import Memory, adapted, overwritten
+from tests.graphs.test_parts import compute_part, inputs_of
+
+SAMPLES = Path(__file__).parents[1] / "samples"
+FASHION = Path(__file__).parents[2] / "examples" / "fashion_mnist" / "fashion_mnist"
+WAYS = [
+    (Memory.CPU, False),
+    (Memory.BUFFER, False),
+    (Memory.BUFFER, True),
+    (Memory.IMAGE, False),
+    (Memory.IMAGE, True),
+]
+
+
+def info(name: str, shape: tuple[int, ...]) -> InputOutputInfo:
+    data_format = DataFormat.NHWC if len(shape) == 4 else DataFormat.NONE
+    return InputOutputInfo(name=name, dims=shape, data_format=int(data_format))
+
+
+SHAPE = (1, 4, 4, 8)
+
+
+def drawn(
+    ops: list[tuple[str, list[str], str]],
+    outputs: list[str],
+    memory: Memory = Memory.IMAGE,
+    *,
+    half: bool = False,
+) -> MultiNetDef:
+    """A net on ``x`` and ``y`` whose tensors are all of one shape, for a memory of a GPU."""
+    lying = MemoryType.GPU_BUFFER if memory is Memory.BUFFER else MemoryType.GPU_IMAGE
+    shape = SHAPE
+    net = NetDef(
+        ops=tuple(
+            OperatorDef(
+                type=kind,
+                name=output,
+                inputs=tuple(inputs),
+                outputs=(output,),
+                output_shapes=(OutputShape(shape),),
+            )
+            for kind, inputs, output in ops
+        ),
+        input_infos=(info("x", shape), info("y", shape)),
+        output_infos=tuple(info(name, shape) for name in outputs),
+        data_type=DataType.DT_HALF if half else DataType.DT_FLOAT,
+        args=(Argument(name="opencl_mem_type", i=int(lying)),),
+    )
+    return MultiNetDef(nets=(net,), input_tensors=("x", "y"), output_tensors=tuple(outputs))
+
+
+@pytest.fixture(params=["tiny", "fashion"])
+def files(request: pytest.FixtureRequest) -> tuple[MultiNetDef, bytes]:
+    stem = SAMPLES / "tiny_gpu" if request.param == "tiny" else FASHION
+    graph = parse_model(stem.with_suffix(".pb").read_bytes())
+    return graph, stem.with_suffix(".data").read_bytes()
+
+
+@pytest.fixture
+def everything(files: tuple[MultiNetDef, bytes]) -> Part:
+    dissection = Dissection(files[0])
+    return dissection.up_to(tuple(dissection.activations))
+
+
+def lost(model: MultiNetDef, memory: Memory, *, half: bool = False, on_cpu: str = "") -> set[str]:
+    (net,) = model.nets
+    outputs = [one.name for one in net.output_infos]
+    return overwritten(adapted(net, memory, half=half, on_cpu=on_cpu.split()), outputs)
+
+
+def for_memory(model: MultiNetDef, memory: Memory, *, half: bool) -> MultiNetDef:
+    """The same net; on the CPU it is one for images, as most are."""
+    lying = MemoryType.GPU_BUFFER if memory is Memory.BUFFER else MemoryType.GPU_IMAGE
+    model = in_memory(model, lying)
+    kind = DataType.DT_HALF if half else DataType.DT_FLOAT
+    return replace(model, nets=(replace(model.nets[0], data_type=kind),))
+
+
+@pytest.mark.parametrize(("memory", "half"), WAYS)
+def test_every_tensor_of_a_net_is_there_at_the_end(
+    everything: Part, memory: Memory, half: bool
+) -> None:
+    model = for_memory(everything.model, memory, half=half)
+    bare = lost(model, memory, half=half)
+    # On a GPU a copy at the end reads them, but for fp32 in buffers.
+    assert bool(bare) == ((memory, half) in {(Memory.CPU, False), (Memory.BUFFER, False)})
+    assert not lost(held(model), memory, half=half)
+
+
+@pytest.mark.parametrize(("memory", "half"), WAYS)
+def test_nets_for_any_memory_keep_their_outputs_on_the_cpu(
+    everything: Part, memory: Memory, half: bool
+) -> None:
+    model = for_memory(everything.model, memory, half=half)
+    assert lost(model, Memory.CPU)
+    assert not lost(held(model), Memory.CPU)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(WAYS), st.sets(st.sampled_from("abcdefgh")), st.data())
+def test_outputs_are_there_wherever_ops_fall_back(
+    way: tuple[Memory, bool], on_cpu: set[str], data: st.DataObject
+) -> None:
+    memory, half = way
+    kinds = st.sampled_from(["Activation", "Conv2D", "Reshape", "Squeeze", "Identity"])
+    ops: list[tuple[str, list[str], str]] = []
+    for index, output in enumerate("abcdefgh"):
+        source = data.draw(st.sampled_from("yx" + "abcdefgh"[:index]))
+        ops.append((data.draw(kinds), [source], output))
+    outputs = sorted(data.draw(st.sets(st.sampled_from("abcdefgh"), min_size=1)))
+    # MACE itself aborts at Identity on a GPU.
+    assume(memory is Memory.CPU or all(kind != "Identity" for kind, _, _ in ops))
+    model = drawn(ops, outputs, memory, half=half)
+    assert not lost(held(model), memory, half=half, on_cpu=" ".join(on_cpu))
+    assert not lost(held(model), Memory.CPU)
+
+
+@pytest.mark.parametrize(("memory", "half"), WAYS)
+def test_what_falls_back_is_lost_without_a_reader(memory: Memory, half: bool) -> None:
+    chain = [("Activation", [before], after) for before, after in zip("xabc", "abcd", strict=True)]
+    model = drawn(chain, list("abcd"), memory, half=half)
+    assert lost(model, memory, half=half, on_cpu="a b c d")
+    # Made on the GPU in fp32 buffers, it is read by way of a copy that another op has had before.
+    assert not lost(held(model), memory, half=half, on_cpu="b c")
+    assert not lost(held(model), memory, half=half, on_cpu="a b c d")
+
+
+@pytest.mark.parametrize(("memory", "half"), WAYS[1:])
+def test_what_lies_in_a_copy_of_its_input_is_there_at_the_end(memory: Memory, half: bool) -> None:
+    """Ops by themselves on a GPU: nobody reads an output, but it lies where others copy to."""
+    model = drawn([("Reshape", ["x"], "a"), ("Tile", ["y"], "b")], ["a", "b"], memory, half=half)
+    assert lost(model, memory, half=half, on_cpu="a b") == {"a"}
+    assert not lost(held(model), memory, half=half, on_cpu="a b")
+
+
+@pytest.mark.parametrize("memory", [Memory.BUFFER, Memory.IMAGE])
+def test_the_reader_changes_no_values(
+    files: tuple[MultiNetDef, bytes], everything: Part, memory: Memory
+) -> None:
+    inputs = inputs_of(files[0])
+    expected = compute_part(everything, files[1], inputs)
+    model = held(for_memory(everything.model, memory, half=False))
+    found = compute_part(replace(everything, model=model), files[1], inputs)
+    assert set(found) == set(expected)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values)
+
+
+def test_the_reader_looks_at_no_values(everything: Part) -> None:
+    for memory, type_name in ((Memory.IMAGE, "Shape"), (Memory.BUFFER, "Reshape")):
+        model = for_memory(everything.model, memory, half=False)
+        before, after = model.nets[0], held(model).nets[0]
+        assert after.ops[: len(before.ops)] == before.ops
+        assert after.output_infos == before.output_infos
+        readers = after.ops[len(before.ops) :]
+        assert {op.type for op in readers} == {type_name}
+        assert len({op.name for op in after.ops}) == len(after.ops)
+
+
+def test_outputs_that_nobody_else_has_need_no_reader(files: tuple[MultiNetDef, bytes]) -> None:
+    single = Dissection(files[0]).alone([0]).model
+    assert held(single) is single
+    chain = drawn([("Conv2D", ["x"], "a"), ("Conv2D", ["a"], "b")], ["b"])
+    assert held(chain) is chain
+
+
+def test_names_that_are_taken_are_left_alone() -> None:
+    model = drawn([("Conv2D", ["x"], "hold"), ("Conv2D", ["hold"], "hold0")], ["hold", "hold0"])
+    names = [op.name for op in held(model).nets[0].ops]
+    assert len(set(names)) == len(names) == 3
