@@ -24,9 +24,10 @@ from droidmace.cli.options import (
 )
 from droidmace.cli.phones import model_name, one_phone
 from droidmace.config import load_deployment
-from droidmace.errors import EXIT_FAILED
+from droidmace.errors import EXIT_ERROR, EXIT_FAILED
 from droidmace.report.bisect_view import bisect_view
 from droidmace.report.phases import PhaseReporter
+from droidmace.results.bisect import Cause
 from droidmace.workflows.bisect import bisect
 from droidmace.workflows.bisect_request import BisectRequest
 from droidmace.workflows.workplace import PhoneRequest
@@ -77,7 +78,7 @@ def bisect_command(
     Half precision, Winograd and the memory type are suspects. What is wrong is written as a small
     model with its input. Takes at most log2(ops) + 3 processes.
 
-    Exit code 0: nothing is wrong. 1: something is. 2: an error.
+    Exit code 0: nothing is wrong. 1: something is. 2: an error, or no op could be judged.
     """
     deployment = load_deployment(config)
     name = model_name(deployment, model)
@@ -108,3 +109,5 @@ def bisect_command(
         Console().print(bisect_view(result))
     if result.found:
         raise typer.Exit(EXIT_FAILED)
+    if result.cause is Cause.UNJUDGED:
+        raise typer.Exit(EXIT_ERROR)

@@ -67,6 +67,14 @@ class GpuNet(Net):
         self._input_buffers: dict[str, cl.Buffer] = {}
         self._output_buffers: dict[str, tuple[cl.Buffer, Shape]] = {}
         self._plan({info.name: tuple(info.dims) for info in model.net.input_infos})
+        self._tell_fallbacks()
+
+    def _tell_fallbacks(self) -> None:
+        """As ``NetDefAdapter::AdaptDevice`` does; what is known without running is no GPU's."""
+        for op in self._ops:
+            if op.name not in self._on_gpu:
+                where = "core/net_def_adapter.cc:414"
+                self._gpu.log.info(where, f"Op {op.name}({op.type}) fall back to CPU")
 
     def _forget_ops(self) -> None:
         """Begin with the model's own constants, nothing of which is on the device."""
@@ -250,6 +258,7 @@ class GpuNet(Net):
         placement = place_ops(
             self._ops, input_shapes, self._constants, self._gpu_op, integers=self._integers
         )
+        self._on_gpu = {one.op.name for one in placement.ops if one.gpu_op is not None}
         plan = GpuPlan(
             self._gpu,
             self._memory,

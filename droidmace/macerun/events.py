@@ -83,6 +83,13 @@ class OperatorRan:
 
 
 @dataclass(frozen=True, slots=True)
+class FellBack:
+    """An op of a GPU's net runs on the CPU (level I). Source: ``mace/core/net_def_adapter.cc``."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class OutputWritten:
     """An output file was written; ``values`` counts elements, not bytes."""
 
@@ -149,6 +156,7 @@ Event = (
     | KernelTuned
     | ParametersApplied
     | OperatorRan
+    | FellBack
     | OutputWritten
     | ResultTable
     | RetryNoticed

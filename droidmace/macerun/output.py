@@ -15,6 +15,7 @@ from typing import Literal, TypeVar
 from droidmace.macerun.events import (
     Event,
     FatalNoticed,
+    FellBack,
     KernelTuned,
     LogLine,
     OperatorRan,
@@ -57,6 +58,7 @@ _RETRY = re.compile(
     r"(Create engine|Warmup|Mace run model) runtime error, retry \.\.\. errcode: ?(.*)\Z"
 )
 _OPERATOR = re.compile(r"Operator (.+) has shape: \[?[0-9, ]*\]?\Z")
+_FELL_BACK = re.compile(r"Op (.+)\(\w+\) fall back to CPU\Z")
 _STAGE = re.compile(
     r"(Create Mace Engine latency|Warm up run|1st warm up run latency|Run model|Average latency)"
     r"(?:: (\d{1,15}(?:\.\d+)?(?:e[+-]?\d{1,3})?) ms)?\Z"
@@ -323,6 +325,11 @@ def _operator(log: LogLine) -> Event | None:
     return OperatorRan(match[1]) if match else None
 
 
+def _fell_back(log: LogLine) -> Event | None:
+    match = _FELL_BACK.match(log.text)
+    return FellBack(match[1]) if match else None
+
+
 def _written(log: LogLine) -> Event | None:
     match = _WRITTEN.match(log.text)
     return OutputWritten(match[1], int(match[2])) if match else None
@@ -348,6 +355,7 @@ _INFORMATION: tuple[Callable[[LogLine], Event | None], ...] = (
     _tuned,
     _applied,
     _operator,
+    _fell_back,
     _written,
     _stage,
 )

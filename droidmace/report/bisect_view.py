@@ -12,10 +12,11 @@ from rich.text import Text
 
 from droidmace.report import lines as below
 from droidmace.report.text import printable, shortened
-from droidmace.results.bisect import BisectResult, OpComparison, TensorError
+from droidmace.results.bisect import BisectResult, Cause, OpComparison, TensorError
 
 SHOWN_OPS = 8
 _NAME_WIDTH = 32
+_NAMES_WIDTH = 120
 
 
 def bisect_view(result: BisectResult) -> RenderableType:
@@ -38,7 +39,11 @@ def bisect_view(result: BisectResult) -> RenderableType:
         )
     if result.ops:
         wrong = sum(op.wrong for op in result.ops)
-        lines.append(below.line(f"{len(result.ops)} ops by themselves, {wrong} of them wrong"))
+        fell_back = sum(op.on_cpu for op in result.ops)
+        not_judged = f"; {fell_back} not judged: MACE runs them on the CPU" if fell_back else ""
+        lines.append(
+            below.line(f"{len(result.ops)} ops by themselves, {wrong} of them wrong{not_judged}")
+        )
         lines.append(Padding(_ops(result.ops), below.INDENT))
     for suspect in result.suspects:
         if suspect.error is None:
@@ -51,7 +56,14 @@ def bisect_view(result: BisectResult) -> RenderableType:
     lines += below.warnings(result.warnings)
     if result.reproducer is not None:
         lines.append(below.line(f"reproducer: {printable(result.reproducer)}"))
+    if result.on_cpu:
+        names = shortened(printable(", ".join(result.on_cpu)), _NAMES_WIDTH)
+        lines.append(
+            below.line(f"MACE runs {len(result.on_cpu)} ops of the net on the CPU: {names}")
+        )
     style = "bold red" if result.found else "bold green"
+    if result.cause is Cause.UNJUDGED:
+        style = "bold yellow"
     lines.append(Text.assemble((f"{result.cause.value}: ", style), printable(result.sentence)))
     return Group(*lines)
 
@@ -69,7 +81,7 @@ def _ops(ops: Sequence[OpComparison]) -> Table:
         table.add_row(
             str(op.index + 1),
             shortened(printable(op.name), _NAME_WIDTH),
-            printable(op.what),
+            printable(op.what) + (" on the CPU" if op.on_cpu else ""),
             "x".join(map(str, op.shape)),
             _db(op.error),
             f"{op.error.peak:.2g}",

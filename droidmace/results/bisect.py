@@ -17,6 +17,8 @@ class Cause(StrEnum):
     """What is wrong, as far as the runs tell."""
 
     NOTHING = "nothing"
+    UNJUDGED = "not judged"
+    """The outputs agree, but no op could be held against the CPU by itself."""
     KERNEL = "kernel"
     """The op is wrong by itself, by more than rounding explains."""
     OVERFLOW = "fp16 overflow"
@@ -88,6 +90,8 @@ class OpComparison:
     shape: tuple[int, ...]
     error: TensorError
     wrong: bool
+    on_cpu: bool = False
+    """MACE has run it on the CPU, though the net was the GPU's: it tells nothing of the GPU."""
 
     def as_document(self) -> dict[str, object]:
         """For JSON."""
@@ -98,6 +102,7 @@ class OpComparison:
             "output": self.output,
             "shape": list(self.shape),
             "wrong": self.wrong,
+            "on_cpu": self.on_cpu,
             "error": self.error.as_document(),
         }
 
@@ -164,11 +169,13 @@ class BisectResult:
     identity: Mapping[str, str] = field(default_factory=dict)
     reproducer: str | None = None
     warnings: tuple[str, ...] = ()
+    on_cpu: tuple[str, ...] = ()
+    """Ops of the net that MACE runs on the CPU, though the net is the GPU's."""
 
     @property
     def found(self) -> bool:
         """Whether anything is wrong."""
-        return self.cause is not Cause.NOTHING
+        return self.cause not in {Cause.NOTHING, Cause.UNJUDGED}
 
     def as_document(self) -> dict[str, object]:
         """For JSON."""
@@ -196,6 +203,7 @@ class BisectResult:
             "identity": dict(self.identity),
             "reproducer": self.reproducer,
             "warnings": list(self.warnings),
+            "on_cpu": list(self.on_cpu),
         }
 
 

@@ -15,10 +15,11 @@ from droidmace.formats.netdef import DeviceType, serialize_model
 from droidmace.graphs.runtime import on_runtime
 from droidmace.graphs.variants import is_half
 from droidmace.macerun.session import MaceRunSession
-from droidmace.results.bisect import BisectResult, Cause
+from droidmace.results.bisect import BisectResult
+from droidmace.workflows.bisect_finding import Finding
 from droidmace.workflows.bisect_request import BisectMatter, BisectRequest, check_request
 from droidmace.workflows.bisect_runs import STORAGE, Desk, PartRunner, clear, feed
-from droidmace.workflows.bisect_search import Finding, Hunt
+from droidmace.workflows.bisect_search import Hunt
 from droidmace.workflows.bisect_sentence import sentence_of
 from droidmace.workflows.measure import base_invocation
 from droidmace.workflows.phase import NoteCallback, Phase
@@ -157,7 +158,7 @@ class _Story:
             op_count=len(net.ops),
             cause=finding.cause,
             sentence=sentence_of(finding, net, device, half=half),
-            culprit=finding.culprit if finding.cause is not Cause.NOTHING else None,
+            culprit=finding.culprit,
             outputs=finding.outputs,
             ops=finding.ops,
             suspects=finding.suspects,
@@ -170,6 +171,7 @@ class _Story:
                 "driver": place.report.gl_version,
             },
             warnings=(*self._warnings, *finding.warnings),
+            on_cpu=tuple(op.name for op in net.ops if op.name in finding.on_cpu),
         )
 
 

@@ -21,6 +21,7 @@ from droidmace.formats.netdef import DeviceType, serialize_model
 from droidmace.graphs.held import held
 from droidmace.graphs.parts import Dissection, Part
 from droidmace.graphs.runtime import on_runtime
+from droidmace.macerun.events import FellBack, OutputLine
 from droidmace.macerun.invocation import Invocation, TensorArg, formatted_name
 from droidmace.macerun.session import MaceRunSession
 from droidmace.results.bisect import BisectRun
@@ -77,6 +78,8 @@ class PartRunner:
     desk: Desk
     on_run: Progress
     runs: list[BisectRun] = field(default_factory=list)
+    on_cpu: frozenset[str] = frozenset()
+    """Ops of the net that MACE put on the CPU in the last run, on a GPU."""
 
     def whole_net(self, model_file: str, runtime: DeviceType, what: str) -> Tensors:
         """The model as it is, with its own outputs."""
@@ -141,7 +144,14 @@ class PartRunner:
         self.runs.append(run)
         limit = run_limit(len(desk.dissection.net.ops))
         self.on_run(f"run {len(self.runs)}: {run.runtime}, {what}", len(self.runs) - 1, limit)
-        desk.session.run(invocation, timeout_s=desk.timeout_s)
+        fell_back: set[str] = set()
+
+        def look(line: OutputLine) -> None:
+            if isinstance(line.event, FellBack):
+                fell_back.add(line.event.name)
+
+        desk.session.run(invocation, timeout_s=desk.timeout_s, on_line=look)
+        self.on_cpu = frozenset(fell_back.intersection(op.name for op in desk.dissection.net.ops))
         paths = {
             name: invocation.absolute(f"{invocation.output_file}_{formatted_name(short)}")
             for name, short in names.items()

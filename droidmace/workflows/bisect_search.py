@@ -7,6 +7,7 @@ ops are all right by themselves, is narrowed down along its order.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -33,6 +34,7 @@ from droidmace.results.bisect import (
 )
 from droidmace.validation.bisection import narrowed, positions, run_limit
 from droidmace.validation.tensor_error import (
+    HALF_SMALLEST,
     Array,
     Limits,
     least_error,
@@ -40,6 +42,7 @@ from droidmace.validation.tensor_error import (
     op_limits,
     tensor_error,
 )
+from droidmace.workflows.bisect_finding import Finding, Reproduction
 from droidmace.workflows.bisect_runs import PartRunner, Tensors
 from droidmace.workflows.bisect_verdict import (
     FP32,
@@ -60,33 +63,6 @@ _NARROWING_RUNS = 5
 """Processes that narrowing down takes, with a single look."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reproduction:
-    """What shows the error again: a part with its tensors, by the whole net's names."""
-
-    part: Part
-    inputs: Mapping[str, Array]
-    """Those that are activations; the others are the model's inputs."""
-    expected: Tensors
-    found: Tensors
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What the runs showed. ``suspected``: the first and last op that may be the culprit."""
-
-    cause: Cause
-    culprit: OpComparison | None
-    suspected: tuple[int, int]
-    outputs: tuple[OutputComparison, ...]
-    ops: tuple[OpComparison, ...]
-    suspects: tuple[Suspect, ...]
-    reproduction: Reproduction | None
-    input_peak: float = 0.0
-    """The largest value that the culprit reads."""
-    warnings: tuple[str, ...] = ()
-
-
 @dataclass(slots=True)
 class Hunt:
     """One search. ``weights``: the content of the whole model's ``.data`` file."""
@@ -101,6 +77,7 @@ class Hunt:
     _cpu: dict[str, Array] = field(default_factory=dict)
     _gpu: dict[str, Array] = field(default_factory=dict)
     _warnings: list[str] = field(default_factory=list)
+    _on_cpu_in_net: frozenset[str] = frozenset()
     _told_unmeasured: bool = False
 
     @property
@@ -133,15 +110,22 @@ class Hunt:
         else:
             outputs, right, wrong = self._narrowed_by_memory(last)
             if not any(one.differs for one in outputs):
-                return self._finding(Cause.NOTHING, None, (0, last), outputs, ())
+                mib = math.ceil(needed_bytes / (1 << 20))
+                self._warnings.append(
+                    f"the ops were not looked at one by one: give at least --memory {mib} for that"
+                )
+                return self._finding(Cause.UNJUDGED, None, (0, last), outputs, ())
             around = self._around(range(right + 1, wrong + 1))
             self._on_cpu(around, f"ops {right + 2} to {wrong + 1}")
         ops = self._by_themselves(range(right + 1, wrong + 1))
-        culprit = next((op for op in ops if op.wrong), None)
-        if culprit is not None:
-            return self._examined(culprit, outputs, ops)
+        wrong_ops = [op for op in ops if op.wrong]
+        if wrong_ops:
+            # What the net does not run on the GPU is wrong, but not what makes the net wrong.
+            in_net = [op for op in wrong_ops if op.name not in self._on_cpu_in_net]
+            return self._examined((in_net or wrong_ops)[0], outputs, ops)
         if not any(one.differs for one in outputs):
-            return self._finding(Cause.NOTHING, None, (right + 1, wrong), outputs, ops)
+            cause = Cause.UNJUDGED if all(op.on_cpu for op in ops) else Cause.NOTHING
+            return self._finding(cause, None, (right + 1, wrong), outputs, ops)
         return self._in_net(right, wrong, outputs, ops)
 
     def _on_cpu(self, names: Sequence[str], what: str) -> None:
@@ -174,12 +158,13 @@ class Hunt:
     def _error(self, name: str, values: Array, limits: Limits) -> TensorError:
         """A tensor of the GPU against the CPU's; only where the order of axes is open, in any."""
         if self._dissection.activations[name].is_image:
-            return tensor_error(values, self._cpu[name])
+            return tensor_error(values, self._cpu[name], limits)
         return least_error(values, self._cpu[name], limits)
 
     def _whole_net(self) -> tuple[OutputComparison, ...]:
         found = self.runner.whole_net(self.gpu_graph, DeviceType.GPU, "the net as it is")
         self._gpu.update(found)
+        self._on_cpu_in_net = self.runner.on_cpu
         return tuple(self._compared(name, values) for name, values in found.items())
 
     def _compared(self, name: str, values: Array) -> OutputComparison:
@@ -198,9 +183,6 @@ class Hunt:
         self._on_cpu(tuple(dict.fromkeys((*own, *first))), "outputs and some tensors")
         outputs = self._whole_net()
         if not any(one.differs for one in outputs):
-            self._warnings.append(
-                "the ops were not looked at one by one: their tensors take more than --memory"
-            )
             return outputs, -1, last
 
         def are_wrong(asked: Sequence[int]) -> list[bool]:
@@ -258,7 +240,13 @@ class Hunt:
                 continue
             limits = op_limits(half=self._half)
             errors = {name: self._error(name, found[name], limits) for name in names}
-            ops.append(comparison_of(self._dissection, index, errors, limits))
+            on_cpu = op.name in self.runner.on_cpu
+            ops.append(comparison_of(self._dissection, index, errors, limits, on_cpu=on_cpu))
+            if on_cpu and limits.exceeded(ops[-1].error):
+                self._warnings.append(
+                    f"MACE runs {op.name!r} on the CPU, and still it is off by "
+                    f"{ops[-1].error.relative:.2%} in the GPU's run: look at the copies around it"
+                )
         return tuple(ops)
 
     def _examined(
@@ -270,7 +258,8 @@ class Hunt:
         """A wrong op, and what its error goes away with."""
         part = self._dissection.alone([culprit.index])
         fed = {name: self._cpu[name] for name in part.inputs if name in self._cpu}
-        input_error = [tensor_error(values, values) for values in fed.values()]
+        limits = op_limits(half=self._half)
+        input_error = [tensor_error(values, values, limits) for values in fed.values()]
         input_peak = max((one.cpu_peak for one in input_error), default=0.0)
         suspects = tuple(self._suspects(part, culprit))
         overflowing = culprit.error.overflowing + sum(one.overflowing for one in input_error)
@@ -309,7 +298,7 @@ class Hunt:
             if self._runs_left < 1:
                 yield self._not_tried(name)
                 continue
-            tried = self._tried(name, part, model, float32=float32)
+            tried = self._tried(name, culprit, part, model, float32=float32)
             right_in_float32 |= float32 and tried.right
             yield tried
 
@@ -331,7 +320,9 @@ class Hunt:
                 fed[name] = content or b""
                 continue
             with np.errstate(over="ignore"):
-                fed[name] = values.astype(np.float16).astype("<f4").tobytes()
+                rounded = values.astype(np.float16).astype("<f4")
+            rounded[np.abs(rounded) < HALF_SMALLEST] = 0.0
+            fed[name] = rounded.tobytes()
         found = self.runner.part(part, DeviceType.CPU, ROUNDED, inputs=fed)
         limits = op_limits(half=True)
         errors = [self._error(one, found[one], limits) for one in part.outputs]
@@ -342,13 +333,17 @@ class Hunt:
         model = self.runner.desk.model
         return {spec.name for spec in model.inputs if spec.data_type == "float32"}
 
-    def _tried(self, name: str, part: Part, model: MultiNetDef, *, float32: bool) -> Suspect:
+    def _tried(
+        self, name: str, culprit: OpComparison, part: Part, model: MultiNetDef, *, float32: bool
+    ) -> Suspect:
         changed, weights = packed(model, self.weights, float32=float32)
         variant = Part(changed, part.inputs, part.outputs)
         try:
             found = self.runner.part(variant, DeviceType.GPU, f"{name}", weights=weights)
         except MaceRunError as error:
             return Suspect(name, False, None, error.message)
+        if culprit.name in self.runner.on_cpu:
+            return Suspect(name, False, None, "MACE runs the op on the CPU then")
         limits = op_limits(half=self._half and not float32)
         errors = [self._error(one, found[one], limits) for one in part.outputs]
         worst = worst_of(errors, limits)
@@ -422,4 +417,5 @@ class Hunt:
             reproduction=reproduction,
             input_peak=input_peak,
             warnings=tuple(self._warnings),
+            on_cpu=self._on_cpu_in_net,
         )

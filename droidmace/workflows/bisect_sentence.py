@@ -10,7 +10,7 @@ from droidmace.graphs.variants import memory_type
 from droidmace.results import DeviceInfo
 from droidmace.results.bisect import Cause, OpComparison, OutputComparison, Suspect, TensorError
 from droidmace.validation.tensor_error import HALF_MAX
-from droidmace.workflows.bisect_search import Finding
+from droidmace.workflows.bisect_finding import Finding
 from droidmace.workflows.bisect_verdict import NO_WINOGRAD
 
 _SHOWN_OTHERS = 3
@@ -22,8 +22,8 @@ def sentence_of(finding: Finding, net: NetDef, device: DeviceInfo, *, half: bool
     gpu = device.gpu or device.model or device.serial
     where = f"on {gpu} in {'fp16' if half else 'fp32'} with {_MEMORY_NAMES[memory_type(net)]}"
     culprit = finding.culprit
-    if finding.cause is Cause.NOTHING:
-        return _nothing(finding, where)
+    if not finding.wrong:
+        return _nothing(finding, net, where)
     if finding.cause is Cause.ROUNDING:
         return (
             f"No op is wrong by itself {where}, but the rounding of {len(net.ops)} ops adds up: "
@@ -31,7 +31,7 @@ def sentence_of(finding: Finding, net: NetDef, device: DeviceInfo, *, half: bool
         )
     if finding.cause is Cause.IN_NET or culprit is None:
         return _in_net(finding, net, where)
-    return _wrong_op(finding, culprit, net, where) + _more(finding, culprit)
+    return _wrong_op(finding, culprit, net, where) + _more(finding, culprit) + _not_in_net(finding)
 
 
 def _wrong_op(finding: Finding, culprit: OpComparison, net: NetDef, where: str) -> str:
@@ -51,6 +51,12 @@ def _wrong_op(finding: Finding, culprit: OpComparison, net: NetDef, where: str) 
     if finding.cause is Cause.PRECISION:
         return f"{op} is too inexact {where} ({off}), and right in fp32: use data_type fp32_fp32."
     return f"{op} computes wrong values {where}: {off}{_others(finding.suspects)}."
+
+
+def _not_in_net(finding: Finding) -> str:
+    if finding.culprit is None or finding.culprit.name not in finding.on_cpu:
+        return ""
+    return " In the whole net MACE runs it on the CPU: the net's outputs do not show it."
 
 
 def _op(op: OpComparison, net: NetDef) -> str:
@@ -109,9 +115,25 @@ def _outputs(outputs: Sequence[OutputComparison]) -> str:
     return f"output {worst.name!r} is off by {error.relative:.2%} ({lost}cosine {error.cosine:.6f})"
 
 
-def _nothing(finding: Finding, where: str) -> str:
-    judged = f"{len(finding.ops)} ops are right by themselves, and " if finding.ops else ""
-    return f"Nothing is wrong {where} with this sample: {judged}{_outputs(finding.outputs)}."
+def _nothing(finding: Finding, net: NetDef, where: str) -> str:
+    judged = len(finding.on_gpu)
+    if finding.cause is Cause.UNJUDGED:
+        why = "MACE runs all of them on the CPU" if finding.ops else "none was looked at by itself"
+        start = f"The ops are not judged {where}: {why}"
+    else:
+        start = (
+            f"Nothing is wrong {where} with this sample: {judged} of {len(net.ops)} ops are right "
+            f"by themselves{_on_cpu(finding)}"
+        )
+    return f"{start}, and {_outputs(finding.outputs)}."
+
+
+def _on_cpu(finding: Finding) -> str:
+    names = [repr(one.name) for one in finding.ops if one.on_cpu]
+    if not names:
+        return ""
+    rest = f" and {len(names) - _SHOWN_OTHERS} more" if len(names) > _SHOWN_OTHERS else ""
+    return f" (MACE runs {', '.join(names[:_SHOWN_OTHERS])}{rest} on the CPU)"
 
 
 def _in_net(finding: Finding, net: NetDef, where: str) -> str:
@@ -123,6 +145,13 @@ def _in_net(finding: Finding, net: NetDef, where: str) -> str:
         else f"The net goes wrong {where} between op {first + 1} and op {last + 1}"
     )
     return (
-        f"{start}: {_outputs(finding.outputs)}, but every op is right by itself: look at what "
+        f"{start}: {_outputs(finding.outputs)}, {_by_themselves(finding)}: look at what "
         "happens between ops (shared memory, fused kernels, a queue that is not waited for)."
     )
+
+
+def _by_themselves(finding: Finding) -> str:
+    if not finding.on_gpu:
+        return f"and none of the ops could be judged by itself{_on_cpu(finding)}"
+    which = "every op" if len(finding.on_gpu) == len(finding.ops) else "every op on the GPU"
+    return f"but {which} is right by itself{_on_cpu(finding)}"

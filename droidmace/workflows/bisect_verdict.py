@@ -39,7 +39,12 @@ def cause_of(
 
 
 def comparison_of(
-    dissection: Dissection, index: int, errors: Mapping[str, TensorError], limits: Limits
+    dissection: Dissection,
+    index: int,
+    errors: Mapping[str, TensorError],
+    limits: Limits,
+    *,
+    on_cpu: bool = False,
 ) -> OpComparison:
     """An op by the worst of its outputs."""
     worst = worst_of(list(errors.values()), limits)
@@ -51,7 +56,8 @@ def comparison_of(
         output=output,
         shape=dissection.activations[output].shape,
         error=worst,
-        wrong=limits.exceeded(worst),
+        wrong=limits.exceeded(worst) and not on_cpu,
+        on_cpu=on_cpu,
     )
 
 

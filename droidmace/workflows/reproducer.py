@@ -16,8 +16,8 @@ from droidmace.graphs.variants import packed
 from droidmace.macerun.invocation import Invocation, formatted_name
 from droidmace.results.bisect import BisectResult
 from droidmace.validation.tensor_error import Array
+from droidmace.workflows.bisect_finding import Reproduction
 from droidmace.workflows.bisect_runs import Desk
-from droidmace.workflows.bisect_search import Reproduction
 
 _ON_PHONE = "/data/local/tmp/mace_run/reproducer"
 RESULT_NAME = "bisect.json"

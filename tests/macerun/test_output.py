@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from droidmace.macerun.events import (
     FatalNoticed,
+    FellBack,
     KernelTuned,
     LogLine,
     OutputLine,
@@ -389,3 +390,15 @@ def test_op_table_never_raises(rows: list[str]) -> None:
     parser, _ = parse(b"".join(say(text) for text in (*header, *(f"|{row}" for row in rows))))
     assert all(op.avg_ms == op.avg_ms for op in parser.ops)
     assert len(parser.ops) <= len(rows)
+
+
+def test_ops_that_fall_back_to_the_cpu_are_named() -> None:
+    log = (
+        say("Op conv(1)/a b(Conv2D) fall back to CPU", source="mace/core/net_def_adapter.cc")
+        + say("Op x(Softmax) fall back to CPU")
+        + say("Op x(Softmax) fall back to CPU", level="W")
+        + say("Op x fall back to CPU")
+        + b"Op x(Softmax) fall back to CPU\n"
+    )
+    found = [event for event in events(log) if isinstance(event, FellBack)]
+    assert found == [FellBack("conv(1)/a b"), FellBack("x")]

@@ -29,8 +29,9 @@ from droidmace.formats.op_types import EltwiseType
 from droidmace.graphs.parts import Dissection, Part
 from droidmace.graphs.runtime import on_runtime
 from droidmace.results.bisect import BisectRun, Cause
+from droidmace.workflows.bisect_finding import Finding
 from droidmace.workflows.bisect_runs import Tensors, fetched
-from droidmace.workflows.bisect_search import Finding, Hunt
+from droidmace.workflows.bisect_search import Hunt
 
 FASHION = Path(__file__).parents[2] / "examples" / "fashion_mnist" / "fashion_mnist"
 GRAPH = parse_model(FASHION.with_suffix(".pb").read_bytes())
@@ -48,6 +49,7 @@ class Bench:
     wrong_op: str | None
     only_inside: bool = False
     runs: list[BisectRun] = field(default_factory=list)
+    on_cpu: frozenset[str] = frozenset()
     largest_bytes: int = 0
 
     def __post_init__(self) -> None:
@@ -148,7 +150,7 @@ def test_it_is_named_whatever_fits_into_memory(name: str, memory_bytes: int) -> 
     found = hunt(bench, memory_bytes)
     if not any(one.differs for one in found.outputs):
         # What is not seen in the outputs cannot be halved towards.
-        assert found.cause is Cause.NOTHING
+        assert found.cause is Cause.UNJUDGED
         assert "--memory" in found.warnings[0]
         return
     assert found.culprit is not None

@@ -1,0 +1,151 @@
+"""Bisections on a phone whose ``mace_run`` shares memory and falls back to the CPU as MACE does."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from droidmace.formats.netdef import (
+    Argument,
+    DataType,
+    MemoryType,
+    MultiNetDef,
+    NetDef,
+    OperatorDef,
+    parse_model,
+)
+from droidmace.formats.op_types import EltwiseType
+from droidmace.graphs.parts import Dissection
+from droidmace.graphs.variants import in_memory
+from droidmace.results import DeviceInfo
+from droidmace.results.bisect import Cause
+from droidmace.workflows import bisect_runs
+from droidmace.workflows.bisect_finding import Finding
+from droidmace.workflows.bisect_search import Hunt
+from droidmace.workflows.bisect_sentence import sentence_of
+from tests.workflows.mace_phone import WHOLE, MacePhone, runner_on
+
+FASHION = Path(__file__).parents[2] / "examples" / "fashion_mnist" / "fashion_mnist"
+GRAPH = parse_model(FASHION.with_suffix(".pb").read_bytes())
+WEIGHTS = FASHION.with_suffix(".data").read_bytes()
+OPS = GRAPH.nets[0].ops
+WRONG = OPS[6].name
+DEVICE = DeviceInfo("S1", "device", model="Phone", gpu="Adreno")
+
+
+def model_for(memory: MemoryType, *, half: bool = False) -> MultiNetDef:
+    model = in_memory(GRAPH, memory)
+    kind = DataType.DT_HALF if half else DataType.DT_FLOAT
+    return replace(model, nets=(replace(model.nets[0], data_type=kind),))
+
+
+def wrong_op(net: NetDef, name: str = WRONG) -> NetDef:
+    """With a multiplication behind an op."""
+    ops: list[OperatorDef] = []
+    for op in net.ops:
+        if op.name != name:
+            ops.append(op)
+            continue
+        raw = f"{op.outputs[0]}_raw"
+        args = (
+            Argument(name="type", i=int(EltwiseType.PROD)),
+            Argument(name="scalar_input", f=3.0),
+            Argument(name="scalar_input_index", i=1),
+        )
+        ops.append(replace(op, outputs=(raw,)))
+        ops.append(
+            OperatorDef(type="Eltwise", name="x", inputs=(raw,), outputs=op.outputs, args=args)
+        )
+    return replace(net, ops=tuple(ops))
+
+
+def hunt(phone: MacePhone, model: MultiNetDef, memory_bytes: int = 1 << 30) -> Finding:
+    random = np.random.default_rng(5)
+    inputs = {
+        info.name: random.uniform(0, 1, info.dims).astype(np.float32)
+        for info in model.nets[0].input_infos
+    }
+    runner = runner_on(phone, model, inputs)
+    contents = {name: values.tobytes() for name, values in inputs.items()}
+    return Hunt(runner, WHOLE, WEIGHTS, contents, memory_bytes).hunt()
+
+
+def said(finding: Finding) -> str:
+    return sentence_of(finding, GRAPH.nets[0], DEVICE, half=False)
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("memory", [MemoryType.GPU_IMAGE, MemoryType.GPU_BUFFER])
+def test_memory_that_tensors_share_is_nobody_s_fault(memory: MemoryType, half: bool) -> None:
+    found = hunt(MacePhone(WEIGHTS), model_for(memory, half=half))
+    assert found.cause is Cause.NOTHING
+    assert len(found.ops) == len(OPS)
+
+
+def test_it_would_be_without_readers_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the test above tests something."""
+    monkeypatch.setattr(bisect_runs, "held", lambda model: model)
+    found = hunt(MacePhone(WEIGHTS), model_for(MemoryType.GPU_IMAGE))
+    assert any(op.wrong for op in found.ops)
+
+
+@pytest.mark.parametrize("memory", [MemoryType.GPU_IMAGE, MemoryType.GPU_BUFFER])
+def test_the_wrong_op_is_named_where_few_tensors_fit(memory: MemoryType) -> None:
+    """Cuts ask the GPU for tensors that other ops read as well."""
+    found = hunt(MacePhone(WEIGHTS, spoil=wrong_op), model_for(memory), memory_bytes=100_000)
+    assert found.culprit is not None
+    assert found.culprit.name == WRONG
+    assert len(found.ops) < len(OPS)
+
+
+@pytest.mark.parametrize("memory", [MemoryType.GPU_IMAGE, MemoryType.GPU_BUFFER])
+def test_ops_that_fall_back_are_told_and_not_judged(memory: MemoryType) -> None:
+    names = frozenset({OPS[2].name, OPS[3].name, WRONG})
+    found = hunt(MacePhone(WEIGHTS, on_cpu=names), model_for(memory))
+    assert found.cause is Cause.NOTHING
+    assert {op.name for op in found.ops if op.on_cpu} == names == found.on_cpu
+    assert f"{len(OPS) - 3} of {len(OPS)} ops are right by themselves" in said(found)
+    assert f"MACE runs {OPS[2].name!r}" in said(found)
+
+
+def test_an_op_on_the_cpu_is_not_blamed() -> None:
+    phone = MacePhone(WEIGHTS, on_cpu=frozenset({WRONG}), spoil=wrong_op)
+    found = hunt(phone, model_for(MemoryType.GPU_IMAGE))
+    assert found.cause is Cause.IN_NET
+    assert not any(op.wrong for op in found.ops)
+    assert repr(WRONG) in found.warnings[0]
+    assert "on the CPU" in found.warnings[0]
+    assert "every op on the GPU is right by itself" in said(found)
+
+
+def test_a_net_that_runs_on_the_cpu_only_is_not_judged() -> None:
+    phone = MacePhone(WEIGHTS, on_cpu=frozenset(op.name for op in OPS))
+    found = hunt(phone, model_for(MemoryType.GPU_IMAGE))
+    assert found.cause is Cause.UNJUDGED
+    assert not found.wrong
+    assert "MACE runs all of them on the CPU" in said(found)
+
+
+def test_what_the_net_has_on_the_gpu_goes_first() -> None:
+    """An op that only by itself runs on the GPU does not make the net wrong."""
+    earlier = OPS[1].name
+    in_net = MacePhone(WEIGHTS, on_cpu=frozenset({earlier}))
+    in_net.spoil = lambda net: wrong_op(wrong_op(net), earlier)
+    in_net.on_cpu_alone = frozenset()
+    found = hunt(in_net, model_for(MemoryType.GPU_IMAGE))
+    assert found.culprit is not None
+    assert found.culprit.name == WRONG
+    assert [op.name for op in found.ops if op.wrong] == [earlier, WRONG]
+    assert "In the whole net" not in said(found)
+
+
+def test_too_little_memory_to_judge_any_op_is_told() -> None:
+    found = hunt(MacePhone(WEIGHTS), model_for(MemoryType.GPU_IMAGE), memory_bytes=1000)
+    assert found.cause is Cause.UNJUDGED
+    assert not found.ops
+    needed = 2 * sum(one.size_bytes for one in Dissection(GRAPH).activations.values())
+    assert f"--memory {math.ceil(needed / (1 << 20))} " in found.warnings[0]
