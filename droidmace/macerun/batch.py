@@ -16,10 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from droidmace.devices.base import Device, OutputChunk, RemoteProcess
 from droidmace.errors import (
@@ -27,21 +23,18 @@ from droidmace.errors import (
     DeviceStorageError,
     DeviceTimeoutError,
     DroidmaceError,
-    FormatError,
     MaceRunCrashError,
     MaceRunError,
     MaceRunOutputError,
 )
 from droidmace.macerun import failures
-from droidmace.macerun.archive import Unpacker
+from droidmace.macerun.batch_outputs import BatchOutputs, Values, split_suffix
 from droidmace.macerun.events import Stage, StageReached
-from droidmace.macerun.invocation import Invocation, formatted_name, sample_file_name
+from droidmace.macerun.invocation import Invocation, formatted_name
 from droidmace.macerun.output import OutputParser
 from droidmace.macerun.session import MaceRunSession, WatchLimits
 from droidmace.macerun.supervision import MarkerFilter
 from droidmace.resources import device_script
-
-Values = NDArray[np.float32] | NDArray[np.int32]
 
 _RAN = re.compile(rb"\x1edroidmace ran ([0-9]{1,3}) ([0-9.]{0,22}) ([0-9.]{0,22})\n")
 _LONGEST_RAN = 80
@@ -50,10 +43,8 @@ _UPTIME = re.compile(rb"[0-9]{1,12}(\.[0-9]{1,9})?")
 _FAILED_STEP = " failed with error: "
 SLOTS = 2
 """Chunks whose samples are on the phone at one time: one is computed, one waits or arrives."""
-_PROBLEMS_SHOWN = 5
 _PIECE_BYTES = 1 << 18
 _SAID_BYTES = 8192
-_SUFFIX_LETTERS = 4
 _REMOVE_TIMEOUT_S = 60.0
 _FULL_BYTES = 4 << 20
 
@@ -279,7 +270,7 @@ class RunningChunk:
         self._count = chunk.count
         self._invocation = invocation
         self._parser = OutputParser()
-        self._collector = _Collector(invocation, chunk.count)
+        self._outputs = BatchOutputs(invocation.outputs, chunk.count)
         self._markers = MarkerFilter()
         self._held = b""
         self._run_s: float | None = None
@@ -321,7 +312,7 @@ class RunningChunk:
         wall_s = clock() - began_s
         return ChunkOutputs(
             self._first,
-            self._collector.outputs,
+            self._outputs.values,
             wall_s,
             wall_s if self._run_s is None else self._run_s,
         )
@@ -331,7 +322,7 @@ class RunningChunk:
         if piece.stream == "stderr":
             return self._log(self._markers.feed(piece.data), "stderr")
         if self.computed:
-            self._collector.feed(piece.data)
+            self._outputs.feed(piece.data)
             return False
         data = self._held + piece.data
         match = _RAN.search(data)
@@ -345,7 +336,7 @@ class RunningChunk:
         if all(_UPTIME.fullmatch(match[group]) for group in (2, 3)):
             self._run_s = max(0.0, float(match[3]) - float(match[2]))
         spoke = self._log(data[: match.start()], "stdout")
-        self._collector.feed(data[match.end() :])
+        self._outputs.feed(data[match.end() :])
         return spoke
 
     def _log(self, data: bytes, stream: str) -> bool:
@@ -390,12 +381,12 @@ class RunningChunk:
                 hint="its outputs would be those of another sample: none of this chunk is used",
                 details=parser.tail() or None,
             )
-        problems = self._collector.problems()
+        problems = self._outputs.problems()
         if self._markers.exit_status and not problems:
             problems = [f"the phone's tar ended with status {self._markers.exit_status}"]
         if problems:
             total = self._count * len(self._invocation.outputs)
-            error = failures.bad_outputs(problems, total, parser, serial)
+            error = failures.bad_outputs(problems, self._outputs.wrong, total, parser, serial)
             if self._transport.is_full():
                 raise self._transport.storage_error(
                     f"the phone's storage is full: {error.message}", error.details or ""
@@ -409,7 +400,7 @@ class RunningChunk:
         first = failures.crash(status, first=parser, second=parser, recovery="", serial=serial)
         if parser.fatal or not failures.crashed_by_itself(status):
             return first
-        suffixes = [_suffix(index) for index in range(self._count)]
+        suffixes = [split_suffix(index) for index in range(self._count)]
         try:
             self._transport._session.run_batch(
                 self._invocation, suffixes, timeout_s=self._transport._timeout_s, pty=True
@@ -419,17 +410,6 @@ class RunningChunk:
         except (DeviceError, MaceRunError):
             return first
         return first
-
-
-def _suffix(index: int) -> str:
-    """What ``split -a 4`` calls the file: ``_aaaa``, ``_aaab``, …"""
-    letters = ""
-    for _ in range(_SUFFIX_LETTERS):
-        index, letter = divmod(index, 26)
-        letters = chr(ord("a") + letter) + letters
-    if index:
-        raise ValueError("too many samples for one chunk")
-    return f"_{letters}"
 
 
 def _pieces(contents: Iterable[bytes], stop: threading.Event) -> Iterator[bytes]:
@@ -446,58 +426,3 @@ def _pieces(contents: Iterable[bytes], stop: threading.Event) -> Iterator[bytes]
             held.clear()
             size = 0
     yield b"".join(held)
-
-
-class _Collector:
-    """Puts a chunk's outputs where they belong, each exactly once."""
-
-    def __init__(self, invocation: Invocation, count: int) -> None:
-        self.outputs: dict[str, Values] = {}
-        self._places: dict[str, tuple[memoryview, int]] = {}
-        self._missing: set[str] = set()
-        self._wrong: list[str] = []
-        for tensor in invocation.outputs:
-            size = tensor.size_bytes
-            kind: Any = np.dtype("<i4") if tensor.data_type == "int32" else np.dtype("<f4")
-            values = np.zeros((count, size // 4), kind)
-            self.outputs[tensor.name] = values
-            view = values.reshape(-1).view(np.uint8).data
-            for index in range(count):
-                name = sample_file_name(tensor, _suffix(index))
-                self._places[name] = view[index * size : (index + 1) * size], size
-        self._missing = set(self._places)
-        self._unpacker = Unpacker(self._place)
-        self._broken = ""
-
-    def feed(self, data: bytes) -> None:
-        if self._broken or not data:
-            return
-        try:
-            self._unpacker.feed(data)
-        except FormatError as error:
-            self._broken = error.message
-
-    def problems(self) -> list[str]:
-        """What is wrong with the outputs, a sentence each."""
-        found = [self._broken] if self._broken else []
-        found += self._wrong
-        found += [f"{name} was not written" for name in sorted(self._missing)]
-        if not self._unpacker.ended and not found:
-            found.append("came in an archive without its end")
-        return found
-
-    def _place(self, path: str, size: int) -> memoryview | None:
-        name = path.removeprefix("./")
-        place = self._places.get(name)
-        if place is not None and name in self._missing:
-            self._missing.discard(name)
-            view, wanted = place
-            if size == wanted:
-                return view
-            self._wrong.append(f"{name} has {size} bytes instead of {wanted}")
-        else:
-            what = "came twice" if place is not None else "is not what was asked for"
-            self._wrong.append(f"{name[:120]!r} {what}")
-        if len(self._wrong) > _PROBLEMS_SHOWN:
-            raise FormatError("too much is wrong with the outputs")
-        return None

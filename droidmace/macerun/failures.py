@@ -175,13 +175,16 @@ def no_table(parser: OutputParser, serial: str) -> MaceRunOutputError:
 
 
 def bad_outputs(
-    problems: Sequence[str], expected: int, parser: OutputParser, serial: str
+    problems: Sequence[str], wrong: int, expected: int, parser: OutputParser, serial: str
 ) -> MaceRunOutputError:
-    """The error for outputs that are missing or of the wrong size."""
-    if len(problems) == 1:
+    """The error for outputs of which ``wrong`` are missing or of the wrong size, or other problems.
+
+    ``problems`` has a sentence for each, and may have some on files that nobody asked for.
+    """
+    if wrong <= 1:
         message = f"mace_run's output {problems[0]}"
     else:
-        message = f"{len(problems)} of {expected} outputs of mace_run are wrong: {problems[0]}"
+        message = f"{wrong} of {expected} outputs of mace_run are wrong: {problems[0]}"
     shown = list(problems[:_PROBLEMS_SHOWN])
     if len(problems) > _PROBLEMS_SHOWN:
         shown.append(f"… and {len(problems) - _PROBLEMS_SHOWN} more")

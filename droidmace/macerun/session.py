@@ -243,7 +243,8 @@ class MaceRunSession:
     ) -> None:
         sizes = device_files.output_sizes(self._device, invocation, expected)
         if problems := device_files.problems(expected, sizes):
-            raise failures.bad_outputs(problems, len(expected), parser, self._device.serial)
+            wrong = len(problems)
+            raise failures.bad_outputs(problems, wrong, len(expected), parser, self._device.serial)
         if invocation.tuning and invocation.parameter_path:
             path = invocation.absolute(invocation.parameter_path)
             if not device_files.file_sizes(self._device, [path]).get(path):

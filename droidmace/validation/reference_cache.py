@@ -25,6 +25,8 @@ _LAYOUT_VERSION = 1
 _OVERHEAD_BYTES = 64
 """Of an entry's key and row, about."""
 _WAIT_S = 5.0
+_PAGES_KIB = 512
+"""Of the file in memory."""
 _MAX_VARIABLES = 500
 """In one query; SQLite allows 999 everywhere."""
 
@@ -204,6 +206,9 @@ class ReferenceCache:
         # Used from one thread at a time, but not always from the one that made it.
         database = sqlite3.connect(self._path, timeout=_WAIT_S, check_same_thread=False)
         try:
+            # What a crash of the computer spoils is begun anew; waiting for the disk gains nothing.
+            database.execute("PRAGMA synchronous = OFF")
+            database.execute(f"PRAGMA cache_size = -{_PAGES_KIB}")
             with closing(database.execute("PRAGMA user_version")) as row:
                 (version,) = row.fetchone()
             if version not in {0, _LAYOUT_VERSION}:

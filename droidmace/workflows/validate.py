@@ -176,7 +176,7 @@ class _Story:
                 }
             with self._phase("run") as phase:
                 store = stack.enter_context(OutputStore(work / _OUTPUTS, identity))
-                feed = stack.enter_context(Feed(plan.read, reference, classes, similarity))
+                feed = stack.enter_context(Feed(plan.read, reference, classes, similarity, work))
                 timings = self._samples(setup, setup.base, store, feed, phase)
             if request.save_outputs is not None:
                 with self._phase("save") as phase:
@@ -218,7 +218,7 @@ class _Story:
         """Every sample on the phone's processor first."""
         own = {**identity, "runtime": CPU}
         store = stack.enter_context(OutputStore(work / CPU, own))
-        with self._phase(CPU) as phase, Feed(setup.plan.read, None, None, {}) as feed:
+        with self._phase(CPU) as phase, Feed(setup.plan.read, None, None, {}, work) as feed:
             invocation = replace(setup.base, model_file=_cpu_graph(setup.place))
             self._samples(setup, invocation, store, feed, phase)
         return OwnOutputs(store, "the phone's processor", _digest(own))

@@ -1,32 +1,37 @@
 """Samples on their way to the phone and their outputs on the way back, held against the reference.
 
 Chunks are taken by whoever runs them, on any thread; the reference of a chunk is computed on a
-thread of its own as soon as its samples are there, while the phone is busy with them.
+thread of its own as soon as its samples are there, while the phone is busy with them. Samples wait
+on the disk: memory depends neither on their number nor on the size of a chunk.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, overload
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from droidmace.validation.classification import ClassTally
 from droidmace.validation.reference import ReferenceOutputs
-from droidmace.validation.samples import Sample, input_bytes
+from droidmace.validation.samples import Sample
 from droidmace.validation.similarity import SimilarityTally
+from droidmace.validation.spool import InputSpool
 from droidmace.workflows.batch import Chunk
 
 Outputs = Mapping[str, NDArray[Any]]
 """Output name to values (n, elements)."""
 Read = Callable[[int, int], Iterator[Sample]]
 """Prepared samples ``begin`` to ``end``, in order."""
+_REFERENCE_BYTES = 1 << 20
+"""Of inputs that the reference is given at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,33 +40,8 @@ class _Awaited:
 
     labels: list[int]
     """-1 without one."""
+    inputs: InputSpool
     reference: Future[Outputs] | None
-
-
-class _Inputs(Sequence[Mapping[str, bytes]]):
-    """Samples' inputs as files, made when they are asked for: the arrays are there only once."""
-
-    def __init__(self, stacked: Mapping[str, NDArray[Any]], count: int) -> None:
-        self._stacked = stacked
-        self._count = count
-
-    def __len__(self) -> int:
-        return self._count
-
-    @overload
-    def __getitem__(self, place: int) -> Mapping[str, bytes]: ...
-
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Mapping[str, bytes]]: ...
-
-    def __getitem__(
-        self, place: int | slice
-    ) -> Mapping[str, bytes] | Sequence[Mapping[str, bytes]]:
-        if isinstance(place, slice):
-            return [self[index] for index in range(*place.indices(self._count))]
-        if not -self._count <= place < self._count:
-            raise IndexError(place)
-        return {name: input_bytes(values[place]) for name, values in self._stacked.items()}
 
 
 class Feed:
@@ -73,8 +53,11 @@ class Feed:
         reference: ReferenceOutputs | None,
         classes: ClassTally | None,
         similarity: Mapping[str, SimilarityTally],
+        folder: Path,
     ) -> None:
+        """``folder``: on a disk with room for the samples that are on their way."""
         self._read = read
+        self._folder = folder
         self._reference = reference
         self._classes = classes
         self._similarity = similarity
@@ -94,6 +77,10 @@ class Feed:
         trace: TracebackType | None,
     ) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
+        with self._lock:
+            for awaited in self._awaited.values():
+                awaited.inputs.close()
+            self._awaited.clear()
 
     def chunks(self, ranges: Iterable[range], chunk_size: Callable[[], int]) -> Iterator[Chunk]:
         """Chunks of the samples in ``ranges``; each as large as is wanted by then."""
@@ -112,7 +99,8 @@ class Feed:
         """Tally the outputs of the chunk that began with sample ``first``."""
         with self._lock:
             awaited = self._awaited.pop(first)
-        reference = awaited.reference.result() if awaited.reference is not None else None
+        with awaited.inputs:
+            reference = awaited.reference.result() if awaited.reference is not None else None
         if self._classes is not None:
             (name,) = outputs
             self._classes.add(
@@ -122,26 +110,28 @@ class Feed:
             for name, tally in self._similarity.items():
                 tally.add(outputs[name], reference[name])
 
-    def _await(self, first: int, end: int) -> _Inputs:
+    def _await(self, first: int, end: int) -> InputSpool:
         """Read samples ``first`` to ``end``; their outputs will come."""
-        stacked: dict[str, NDArray[Any]] = {}
-        labels: list[int] = []
-        for place, sample in enumerate(self._read(first, end)):
-            for name, values in sample.inputs.items():
-                if place == 0:
-                    stacked[name] = np.empty((end - first, *values.shape), values.dtype)
-                stacked[name][place] = values
-            labels.append(-1 if sample.label is None else sample.label)
+        inputs = InputSpool(self._folder)
+        try:
+            labels: list[int] = []
+            for sample in self._read(first, end):
+                inputs.append(sample.inputs)
+                labels.append(-1 if sample.label is None else sample.label)
+        except BaseException:
+            inputs.close()
+            raise
         future = None
         if self._reference is not None:
-            future = self._pool.submit(self._timed, self._reference, first, stacked)
+            future = self._pool.submit(self._timed, self._reference, first, inputs)
         with self._lock:
-            self._awaited[first] = _Awaited(labels, future)
-        return _Inputs(stacked, len(labels))
+            self._awaited[first] = _Awaited(labels, inputs, future)
+        return inputs
 
-    def _timed(self, reference: ReferenceOutputs, first: int, inputs: Outputs) -> Outputs:
+    def _timed(self, reference: ReferenceOutputs, first: int, inputs: InputSpool) -> Outputs:
         began_s = time.monotonic()
-        try:
-            return reference.run(inputs, first=first)
-        finally:
-            self.reference_s += time.monotonic() - began_s
+        pieces: list[Outputs] = []
+        for place, arrays in inputs.arrays(_REFERENCE_BYTES):
+            pieces.append(reference.run(arrays, first=first + place))
+        self.reference_s += time.monotonic() - began_s
+        return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}

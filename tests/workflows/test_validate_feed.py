@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,11 +50,11 @@ class Doubling:
 
 
 @pytest.mark.parametrize("size", [1, 3, 4, COUNT, 100])
-def test_every_sample_is_a_file_once_and_a_label_once(size: int) -> None:
+def test_every_sample_is_a_file_once_and_a_label_once(size: int, tmp_path: Path) -> None:
     reference, classes = Doubling(), ClassTally(3)
     tally = {"classes": SimilarityTally("classes")}
     files: list[tuple[int, bytes, bytes]] = []
-    with Feed(read, reference, classes, tally) as feed:
+    with Feed(read, reference, classes, tally, tmp_path) as feed:
         for chunk in feed.chunks([range(2), range(2, COUNT)], lambda: size):
             assert 1 <= len(chunk.inputs) <= size
             for place, one in enumerate(chunk.inputs):
@@ -71,27 +72,27 @@ def test_every_sample_is_a_file_once_and_a_label_once(size: int) -> None:
     np.testing.assert_array_equal(given, IDS)
 
 
-def test_what_is_known_is_tallied_without_a_phone() -> None:
+def test_what_is_known_is_tallied_without_a_phone(tmp_path: Path) -> None:
     classes = ClassTally(3)
-    with Feed(read, None, classes, {}) as feed:
+    with Feed(read, None, classes, {}, tmp_path) as feed:
         feed.known(0, COUNT)
         feed.take(0, outputs_of(0, COUNT))
     assert classes.result().samples == COUNT
 
 
-def test_a_reference_that_fails_is_heard_of_when_the_outputs_come() -> None:
+def test_a_reference_that_fails_is_heard_of_when_the_outputs_come(tmp_path: Path) -> None:
     class Broken(Doubling):
         def run(self, inputs: Mapping[str, NDArray[Any]], *, first: int = 0) -> Any:
             raise ModelError("does not run")
 
-    with Feed(read, Broken(), None, {}) as feed:
+    with Feed(read, Broken(), None, {}, tmp_path) as feed:
         (chunk,) = feed.chunks([range(2)], lambda: 5)
         with pytest.raises(ModelError, match="does not run"):
             feed.take(chunk.first, outputs_of(0, 2))
 
 
-def test_the_inputs_of_a_chunk_are_a_sequence() -> None:
-    with Feed(read, None, None, {}) as feed:
+def test_the_inputs_of_a_chunk_are_a_sequence(tmp_path: Path) -> None:
+    with Feed(read, None, None, {}, tmp_path) as feed:
         (chunk,) = feed.chunks([range(3)], lambda: 5)
         assert [one["ids"] for one in chunk.inputs[1:]] == [IDS[1].tobytes(), IDS[2].tobytes()]
         assert chunk.inputs[-1]["ids"] == IDS[2].tobytes()
