@@ -132,6 +132,10 @@ class YamlNode:
         return YamlMapping(self, entries)
 
 
+_A_LETTER_OR_TWO = 0.88
+"""Likeness of keys: MACE's own, ``input_tensors`` and ``output_tensors`` say, are less alike."""
+
+
 class YamlMapping:
     """The entries of a mapping, and which of them were asked for."""
 
@@ -150,8 +154,18 @@ class YamlMapping:
         """The node at ``key``, which must be there."""
         child = self.get(key)
         if child is None:
+            self.refuse_misspelt(key)
             raise self.node.error(f"the key {key!r} is missing")
         return child
+
+    def refuse_misspelt(self, key: str) -> None:
+        """Raise for a key that nobody asked for yet and that is ``key`` but for a letter or two.
+
+        For a key that is not there, and without which something would be found missing.
+        """
+        unknown = self._entries.keys() - self._known
+        for near in get_close_matches(key, unknown, n=1, cutoff=_A_LETTER_OR_TWO):
+            raise self._entries[near].error("unknown key", hint=f"did you mean {key!r}?")
 
     def over(self, below: YamlMapping) -> YamlMapping:
         """A view of both mappings: a key that is missing here is taken from ``below``."""
@@ -192,6 +206,10 @@ class _Overlay(YamlMapping):
         # Both are asked, so that neither takes the key for a mistake.
         above, below = self._upper.get(key), self._lower.get(key)
         return above or below
+
+    def refuse_misspelt(self, key: str) -> None:
+        self._upper.refuse_misspelt(key)
+        self._lower.refuse_misspelt(key)
 
 
 def load_yaml(path: Path) -> YamlNode:

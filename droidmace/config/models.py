@@ -109,6 +109,7 @@ def _subgraph(model: YamlMapping) -> tuple[str, YamlMapping | None]:
     """
     node = model.get("subgraphs")
     if node is None:
+        model.refuse_misspelt("subgraphs")
         return _DEFAULT_GRAPH, None
     graphs = [(_DEFAULT_GRAPH, item) for item in node.items()]
     if not node.is_list:

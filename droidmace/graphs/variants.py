@@ -31,7 +31,10 @@ _MEMORY = "opencl_mem_type"
 
 def is_half(net: NetDef) -> bool:
     """Whether its activations are 16-bit floats on the GPU."""
-    return net.data_type in HALF_TYPES or any(_op_is_half(op) for op in net.ops)
+    # An op of DT_FLOAT16 in a net of another type has such weights only (fp16_gather_weight).
+    return net.data_type in HALF_TYPES or any(
+        op.int_arg("T", int(DataType.DT_FLOAT)) == DataType.DT_HALF for op in net.ops
+    )
 
 
 def uses_winograd(op: OperatorDef) -> bool:

@@ -58,9 +58,7 @@ def bisect_view(result: BisectResult) -> RenderableType:
         lines.append(below.line(f"reproducer: {printable(result.reproducer)}"))
     if result.on_cpu:
         names = shortened(printable(", ".join(result.on_cpu)), _NAMES_WIDTH)
-        lines.append(
-            below.line(f"MACE runs {len(result.on_cpu)} ops of the net on the CPU: {names}")
-        )
+        lines.append(below.line(f"MACE runs on the CPU, in the net as it is: {names}"))
     style = "bold red" if result.found else "bold green"
     if result.cause is Cause.UNJUDGED:
         style = "bold yellow"

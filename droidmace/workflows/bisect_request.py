@@ -9,6 +9,7 @@ from droidmace.config import ModelConfig
 from droidmace.errors import ConfigError, InputError
 from droidmace.formats.netdef import DataType, MultiNetDef, parse_model
 from droidmace.graphs.parts import Dissection
+from droidmace.graphs.runtime import is_for_gpu
 from droidmace.validation.pipeline import prepared
 from droidmace.validation.samples import input_bytes
 from droidmace.workflows.datasets import open_source, preprocess_of
@@ -16,6 +17,8 @@ from droidmace.workflows.models import ModelFiles, find_model_files
 from droidmace.workflows.samples import Inputs, load_samples
 from droidmace.workflows.workplace import PhoneRequest
 
+# What MACE's GPU has no ops for; on its CPU they are no measure.
+_CPU_ONLY = frozenset({DataType.DT_FLOAT16, DataType.DT_BFLOAT16})
 _QUANTIZED = frozenset({DataType.DT_UINT8, DataType.DT_INT8})
 
 
@@ -69,6 +72,18 @@ def check_request(request: BisectRequest) -> BisectMatter:
             "a model of 8-bit numbers cannot be held against its own floats",
             where=str(files.graph),
             hint="convert the float model and bisect that",
+        )
+    if not is_for_gpu(graph):
+        raise ConfigError(
+            f"models.{model.name}: the model was converted for the CPU, and a GPU is looked into",
+            where=str(files.graph),
+            hint="set runtime to gpu in the deployment file and run 'droidmace convert'",
+        )
+    if net.data_type in _CPU_ONLY:
+        raise ConfigError(
+            f"models.{model.name}: MACE has no ops of fp16_fp16 and bf16_fp32 for a GPU",
+            where=str(files.graph),
+            hint="convert it with data_type fp16_fp32 or fp32_fp32",
         )
     outputs = [info.name for info in net.output_infos]
     unknown = [name for name in outputs if name not in dissection.activations]

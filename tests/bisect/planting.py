@@ -151,6 +151,16 @@ def near_difference(path: Path) -> Path:
     return net.save(path, "scores", [1, 3, IMAGE, IMAGE])
 
 
+def normalised(path: Path) -> Path:
+    """Two convolutions, and between them an op that the GPU has no kernel for."""
+    net = Drawing()
+    flow = net.conv("image", "first", (3, 8), kernel=3, relu6=False)
+    flow = net.node("LRN", [flow], "lrn", size=3)
+    flow = net.conv(flow, "second", (8, 8), kernel=3, relu6=False)
+    net.nodes.append(helper.make_node("Relu", [flow], ["scores"], name="relu"))
+    return net.save(path, "scores", [1, 8, IMAGE, IMAGE])
+
+
 def logistic_map(path: Path, *, steps: int = 10) -> Path:
     """``y = 4 x (1 - x)`` again and again: each step doubles the error of the one before."""
     net = Drawing()

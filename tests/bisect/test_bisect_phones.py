@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,9 @@ from droidmace.config import load_deployment
 from droidmace.devices.select import find_device
 from droidmace.emulator import manager
 from droidmace.emulator.manager import Phone
-from droidmace.errors import InputError, MaceRunError
+from droidmace.errors import ConfigError, InputError, MaceRunError
+from droidmace.formats.netdef import DataType, DeviceType, parse_model, serialize_model
+from droidmace.graphs.runtime import on_runtime
 from droidmace.results.bisect import BisectResult, Cause
 from droidmace.workflows.bisect import bisect
 from droidmace.workflows.bisect_request import BisectRequest
@@ -30,6 +33,7 @@ from tests.bisect.planting import (
     logistic_map,
     mobile_net,
     near_difference,
+    normalised,
     plain_convs,
     planted,
 )
@@ -67,6 +71,7 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
             "convs": lambda path: plain_convs(path, [1, 1, 1, 1]),
             "near": near_difference,
             "logistic": logistic_map,
+            "normalised": normalised,
         }[kind]
         model = draw(folder / f"{kind}_{data_type}_{winograd}.onnx")
         config = deployment(model, data_type=data_type, winograd=winograd)
@@ -257,6 +262,49 @@ def test_the_phone_is_cleared_when_the_engine_fails(
     assert caught.value.phase == "search"
     device = find_device(phone.serial, phone_lab.adb_port)
     assert device.stat(f"{ROOT}/bisect/planted") is None
+
+
+def test_an_op_that_the_gpu_lacks_is_told_and_not_judged(
+    run: Bisect, make: Callable[..., Path]
+) -> None:
+    result = run(make("normalised", "fp16_fp32"))
+    assert result.cause is Cause.NOTHING
+    assert result.on_cpu == ("lrn",)
+    assert [op.name for op in result.ops if op.on_cpu] == ["lrn"]
+    assert "2 of 3 ops are right by themselves (MACE runs 'lrn' on the CPU)" in result.sentence
+
+
+def test_what_no_gpu_runs_is_refused(run: Bisect, make: Callable[..., Path]) -> None:
+    config = make("normalised")
+    graph = config.with_suffix(".pb")
+    content = graph.read_bytes()
+    model = parse_model(content)
+    half = replace(model, nets=(replace(model.nets[0], data_type=DataType.DT_FLOAT16),))
+    try:
+        for other, message in (
+            (on_runtime(model, DeviceType.CPU), "converted for the CPU"),
+            (half, "no ops of fp16_fp16"),
+        ):
+            graph.write_bytes(serialize_model(other))
+            with pytest.raises(ConfigError, match=message):
+                run(config)
+    finally:
+        graph.write_bytes(content)
+
+
+def test_a_net_no_op_of_which_was_judged_is_no_success(phone_lab: PhoneLab, phone: Phone) -> None:
+    command = [sys.executable, "-m", "droidmace", "bisect", "--serial", phone.serial]
+    done = subprocess.run(
+        [*command, "-c", str(FASHION), "--memory", "1"],
+        capture_output=True,
+        text=True,
+        env=phone_lab.environment,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "not judged: " in done.stdout
+    assert "at least --memory 2" in done.stdout
 
 
 @pytest.mark.parametrize(

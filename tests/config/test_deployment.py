@@ -191,6 +191,30 @@ def test_a_near_miss_is_suggested(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "written", "line"),
+    [
+        ("subgraphs", "subgraph", 8),
+        ("input_tensors", "input_tensor", 8),
+        ("output_shapes", "output_shape", 13),
+        ("model_file_path", "model_filepath", 6),
+    ],
+)
+def test_a_misspelt_key_that_is_needed_is_named(
+    tmp_path: Path, key: str, written: str, line: int
+) -> None:
+    with pytest.raises(ConfigError, match="unknown key") as caught:
+        load(tmp_path, GOOD.replace(f"{key}:", f"{written}:", 1))
+    assert caught.value.hint == f"did you mean {key!r}?"
+    assert caught.value.where == f"{tmp_path / 'net.yml'}:{line}"
+
+
+def test_another_key_is_no_misspelling_of_one_that_is_missing(tmp_path: Path) -> None:
+    without = GOOD.replace('        input_shapes: ["1,2,2,3", "1,4"]\n', "")
+    with pytest.raises(ConfigError, match="the key 'input_shapes' is missing"):
+        load(tmp_path, without)
+
+
+@pytest.mark.parametrize(
     ("section", "complaint"),
     [
         ("mace_run: {arm64-v8a: nowhere}", "no such file"),
