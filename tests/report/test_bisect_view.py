@@ -74,6 +74,22 @@ def result() -> BisectResult:
     )
 
 
+def test_ops_on_the_cpu_are_told(result: BisectResult) -> None:
+    ops = (replace(result.ops[0], on_cpu=True), *result.ops[1:])
+    text = shown(replace(result, ops=ops[:8], on_cpu=("op0", "op\x1b[31m")))
+    assert "1 not judged: MACE runs them on the CPU" in text
+    assert "Conv2D 3x3 on the CPU" in text
+    assert "on the CPU, in the net as it is: op0, op" in text
+    assert "\x1b" not in text
+
+
+def test_nothing_judged_is_nothing_found(result: BisectResult) -> None:
+    unjudged = replace(result, cause=Cause.UNJUDGED, culprit=None, ops=())
+    assert not unjudged.found
+    assert "not judged: " in shown(unjudged)
+    assert unjudged.as_document()["cause"] == "not judged"
+
+
 def shown(result: BisectResult) -> str:
     console = Console(file=StringIO(), width=160)
     console.print(bisect_view(result))

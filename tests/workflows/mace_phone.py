@@ -48,6 +48,7 @@ class MacePhone:
     on_cpu: frozenset[str] = frozenset()
     on_cpu_alone: frozenset[str] | None = None
     """Those that fall back by themselves as well; all unless told."""
+    on_cpu_in_buffers: frozenset[str] = frozenset()
     spoil: Spoil = lambda net: net
     """Makes something of a GPU's net wrong."""
     serial: str = "mace"
@@ -76,11 +77,13 @@ class MaceSession:
         self, invocation: Invocation, *, timeout_s: float, on_line: LineCallback | None = None
     ) -> None:
         phone = self.phone
+        model = parse_model(phone.files[invocation.model_file])
+        (net,) = model.nets
         on_cpu = phone.on_cpu
         if phone.on_cpu_alone is not None and invocation.model_file != WHOLE:
             on_cpu = phone.on_cpu_alone
-        model = parse_model(phone.files[invocation.model_file])
-        (net,) = model.nets
+        if memory_type(net) is MemoryType.GPU_BUFFER:
+            on_cpu |= phone.on_cpu_in_buffers
         gpu = net.int_arg("runtime_type") == DeviceType.GPU
         weights = phone.files.get(invocation.model_data_file, phone.weights)
         inputs = {

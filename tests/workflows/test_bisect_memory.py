@@ -133,14 +133,30 @@ def test_a_net_that_runs_on_the_cpu_only_is_not_judged() -> None:
 def test_what_the_net_has_on_the_gpu_goes_first() -> None:
     """An op that only by itself runs on the GPU does not make the net wrong."""
     earlier = OPS[1].name
-    in_net = MacePhone(WEIGHTS, on_cpu=frozenset({earlier}))
-    in_net.spoil = lambda net: wrong_op(wrong_op(net), earlier)
-    in_net.on_cpu_alone = frozenset()
-    found = hunt(in_net, model_for(MemoryType.GPU_IMAGE))
+    phone = MacePhone(WEIGHTS, on_cpu=frozenset({earlier}), on_cpu_alone=frozenset())
+    phone.spoil = lambda net: wrong_op(wrong_op(net), earlier)
+    found = hunt(phone, model_for(MemoryType.GPU_IMAGE))
     assert found.culprit is not None
     assert found.culprit.name == WRONG
     assert [op.name for op in found.ops if op.wrong] == [earlier, WRONG]
     assert "In the whole net" not in said(found)
+
+    phone.spoil = lambda net: wrong_op(net, earlier)
+    found = hunt(phone, model_for(MemoryType.GPU_IMAGE))
+    assert found.culprit is not None
+    assert found.culprit.name == earlier
+    assert "In the whole net MACE runs it on the CPU" in said(found)
+
+
+def test_a_suspect_that_is_right_on_the_cpu_acquits_no_memory() -> None:
+    """MACE has few kernels for buffers: that an op is right there may be the CPU's merit."""
+    phone = MacePhone(WEIGHTS, spoil=wrong_op, on_cpu_in_buffers=frozenset({WRONG}))
+    found = hunt(phone, model_for(MemoryType.GPU_IMAGE))
+    assert found.culprit is not None
+    (suspect,) = [one for one in found.suspects if one.name == "in buffers"]
+    assert suspect.error is None
+    assert "on the CPU" in suspect.why_not
+    assert "buffers" not in said(found)
 
 
 def test_too_little_memory_to_judge_any_op_is_told() -> None:
