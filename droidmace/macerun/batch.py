@@ -115,8 +115,8 @@ class BatchTransport:
         self._root = posixpath.normpath(root)
         self._base = f"{self._root}/batch/{secrets.token_hex(4)}"
         self._timeout_s = timeout_s
-        self._limits = limits or WatchLimits()
-        self._clock = clock
+        self.limits = limits or WatchLimits()
+        self.clock = clock
         self._next_slot = 0
 
     def remove(self) -> None:
@@ -136,7 +136,7 @@ class BatchTransport:
         ``ValueError`` for a sample that is not as the invocation says.
         """
         self._check(chunk)
-        began_s = self._clock()
+        began_s = self.clock()
         count = len(chunk.inputs)
         slot = f"in{self._next_slot}"
         self._next_slot = (self._next_slot + 1) % SLOTS
@@ -145,7 +145,7 @@ class BatchTransport:
                 files = [formatted_name(tensor), str(count), str(tensor.size_bytes)]
                 contents = (sample[tensor.name] for sample in chunk.inputs)
                 self._send_files(chunk, [slot, *files], contents, stop)
-        return SentChunk(chunk.first, count, slot, self._clock() - began_s)
+        return SentChunk(chunk.first, count, slot, self.clock() - began_s)
 
     def _send_files(
         self, chunk: Chunk, files: Sequence[str], contents: Iterable[bytes], stop: threading.Event
@@ -155,7 +155,7 @@ class BatchTransport:
         with self._device.start(
             self._command("take", *files),
             timeout_s=self._timeout_s,
-            silence_s=self._limits.heartbeat_s,
+            silence_s=self.limits.heartbeat_s,
             stdin=_pieces(contents, stop),
         ) as process:
             for piece in process.chunks():
@@ -178,9 +178,17 @@ class BatchTransport:
         process = self._device.start(
             self._command("run", *words, "--", *invocation.argv()),
             timeout_s=self._timeout_s,
-            silence_s=self._limits.heartbeat_s,
+            silence_s=self.limits.heartbeat_s,
         )
         return RunningChunk(self, process, chunk, invocation)
+
+    def run_in_terminal(self, invocation: Invocation, count: int) -> None:
+        """Run the ``count`` samples of a chunk once more, where no line of the log is lost.
+
+        Raises what a session raises.
+        """
+        suffixes = [split_suffix(index) for index in range(count)]
+        self._session.run_batch(invocation, suffixes, timeout_s=self._timeout_s, pty=True)
 
     def _batch_invocation(self, chunk: SentChunk) -> Invocation:
         return replace(
@@ -293,7 +301,7 @@ class RunningChunk:
         failed; an output is missing, of the wrong size, or one too many), ``DeviceStorageError``
         where that is for want of room, and the device's own ``DeviceError`` s.
         """
-        limits, clock = self._transport._limits, self._transport._clock
+        limits, clock = self._transport.limits, self._transport.clock
         began_s = spoke_s = clock()
         with self._process:
             try:
@@ -400,11 +408,8 @@ class RunningChunk:
         first = failures.crash(status, first=parser, second=parser, recovery="", serial=serial)
         if parser.fatal or not failures.crashed_by_itself(status):
             return first
-        suffixes = [split_suffix(index) for index in range(self._count)]
         try:
-            self._transport._session.run_batch(
-                self._invocation, suffixes, timeout_s=self._transport._timeout_s, pty=True
-            )
+            self._transport.run_in_terminal(self._invocation, self._count)
         except MaceRunCrashError as error:
             return error
         except (DeviceError, MaceRunError):

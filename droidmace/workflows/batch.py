@@ -32,6 +32,7 @@ DEFAULT_STORAGE_SHARE = 0.25
 _FIRST_BYTES = 16 << 20
 _FIRST_SAMPLES = 1024
 _MAX_BYTES = 64 << 20
+"""Of a chunk's inputs and outputs. The outputs of two chunks are in memory."""
 _MAX_SAMPLES = 2048
 _TARGET_RUN_S = 10.0
 _MIB = 1 << 20
@@ -71,15 +72,21 @@ class BatchRunner:
         self._sample_run_s: float | None = None
         self._kept_bytes = 0
 
-    def chunk_size(self, sample_bytes: int, output_bytes: int, count: int) -> int:
+    def chunk_size(
+        self, sample_bytes: int, output_bytes: int, count: int, *, wanted: int | None = None
+    ) -> int:
         """How many of the ``count`` samples that are left the next chunk shall have.
 
-        From the bytes of one sample's inputs and outputs, the phone's free storage, and the time
-        that chunks took so far. Raises ``DeviceStorageError`` if there is no room for one sample.
+        ``wanted``, as long as that is not too much at once. Else from the bytes of one sample's
+        inputs and outputs, the phone's free storage, and the time that chunks took so far: raises
+        ``DeviceStorageError`` if there is no room for one sample.
         """
         if count < 1:
             raise ValueError("no samples are left")
-        size = min(self._room(), max(1, _MAX_BYTES // (sample_bytes + output_bytes)))
+        most = max(1, _MAX_BYTES // (sample_bytes + output_bytes))
+        if wanted is not None:
+            return min(wanted, most, count)
+        size = min(self._room(), most)
         if self._sample_run_s is None:
             size = min(size, _FIRST_SAMPLES, max(1, _FIRST_BYTES // (sample_bytes + output_bytes)))
         else:

@@ -14,8 +14,6 @@ from droidmace.workflows.validate_plan import Plan
 
 _KNOWN_PIECE = 256
 """Samples whose outputs are read back from the store at a time."""
-_MOST_CHUNK_BYTES = 64 << 20
-"""Inputs of one chunk: it is in memory, and so is the next one."""
 
 
 def run_samples(
@@ -41,12 +39,10 @@ def run_samples(
             feed.known(first, last)
             feed.take(first, store.read(first, last - first))
             progress(f"{last:,} of {count:,} were there already", last, count)
-    most = max(1, _MOST_CHUNK_BYTES // plan.input_bytes)
 
     def chunk_size() -> int:
         left = count - done
-        wanted = chunk_samples or runner.chunk_size(plan.input_bytes, plan.output_bytes, left)
-        return min(wanted, most)
+        return runner.chunk_size(plan.input_bytes, plan.output_bytes, left, wanted=chunk_samples)
 
     began_s = clock()
     run_s, chunks, done = 0.0, 0, resumed

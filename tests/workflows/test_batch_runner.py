@@ -93,6 +93,14 @@ def test_chunks_grow_with_what_the_phone_can_do() -> None:
     assert one.chunk_size(3136, 40, 99_000) == 5
 
 
+def test_a_size_that_is_wanted_is_taken_as_far_as_memory_goes() -> None:
+    one = runner(4 * MIB)
+    assert one.chunk_size(3136, 40, 1000, wanted=7) == 7
+    assert one.chunk_size(3136, 40, 3, wanted=7) == 3
+    assert one.chunk_size(10 << 20, 1 << 20, 1000, wanted=1000) == 5
+    assert one.chunk_size(100 << 20, 1 << 20, 1000, wanted=1000) == 1
+
+
 def test_no_room_is_told() -> None:
     one = runner(1000, elements=1 << 20)
     with pytest.raises(
