@@ -22,6 +22,7 @@ from droidmace.formats.netdef import (
     DataType,
     MemoryType,
     MultiNetDef,
+    NetDef,
     OperatorDef,
     OutputShape,
 )
@@ -34,14 +35,20 @@ _STEM = "hold"
 _FLOATS = Argument(name="T", i=int(DataType.DT_FLOAT))
 
 
+def at_risk(net: NetDef) -> tuple[str, ...]:
+    """The outputs that may hold another tensor's values by the end of a run."""
+    read = {name for op in net.ops for name in op.inputs}
+    lying = {name for op in net.ops if op.type in _LIE_IN_THEIR_INPUT for name in op.outputs}
+    if len(net.ops) == 1:
+        return ()
+    return tuple(one.name for one in net.output_infos if one.name in read or one.name in lying)
+
+
 def held(model: MultiNetDef) -> MultiNetDef:
     """The same model with every output that it computes intact at the end, on either runtime."""
     net = only_net(model)
-    read = {name for op in net.ops for name in op.inputs}
-    lying = {name for op in net.ops if op.type in _LIE_IN_THEIR_INPUT for name in op.outputs}
-    outputs = {info.name: info for info in net.output_infos}
-    at_risk = tuple(name for name in outputs if name in read or name in lying)
-    if not at_risk or len(net.ops) == 1:
+    endangered = at_risk(net)
+    if not endangered:
         return model
     taken = {name for op in net.ops for name in (op.name, *op.outputs)}
     taken.update(tensor.name for tensor in net.tensors)
@@ -49,9 +56,10 @@ def held(model: MultiNetDef) -> MultiNetDef:
     while any(name.startswith(stem) for name in taken):
         stem += "_"
     if memory_type(net) is MemoryType.GPU_BUFFER and not is_half(net):
-        readers = tuple(_lying_in(name, f"{stem}{i}") for i, name in enumerate(at_risk))
+        readers = tuple(_lying_in(name, f"{stem}{i}") for i, name in enumerate(endangered))
     else:
-        readers = (_looking_at(at_risk, stem, max(1, len(outputs[at_risk[0]].dims))),)
+        rank = next(len(info.dims) for info in net.output_infos if info.name == endangered[0])
+        readers = (_looking_at(endangered, stem, max(1, rank)),)
     return replace(model, nets=(replace(net, ops=(*net.ops, *readers)),))
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from droidmace.errors import MaceRunError
 from droidmace.formats.netdef import DeviceType, MemoryType, MultiNetDef
 from droidmace.graphs.activations import frontier
+from droidmace.graphs.held import at_risk
 from droidmace.graphs.parts import Dissection, Part
 from droidmace.graphs.variants import (
     in_memory,
@@ -46,6 +47,7 @@ from droidmace.workflows.bisect_finding import Finding, Reproduction
 from droidmace.workflows.bisect_runs import PartRunner, Tensors
 from droidmace.workflows.bisect_verdict import (
     FP32,
+    KEPT,
     NO_WINOGRAD,
     ROUNDED,
     cause_of,
@@ -358,9 +360,16 @@ class Hunt:
     ) -> Finding:
         """Every op is right by itself, and still the net is wrong."""
         suspects: list[Suspect] = []
+        differing = {one.name for one in outputs if one.differs}
+        if differing.intersection(at_risk(self._dissection.net)) and self._runs_left > 0:
+            suspects.append(self._whole(KEPT))
+            if suspects[-1].right:
+                return self._finding(
+                    Cause.IN_NET, None, (right + 1, wrong), outputs, ops, tuple(suspects)
+                )
         if self._half and self._runs_left > 0:
-            suspects.append(self._whole_in_float32())
-            if suspects[0].right:
+            suspects.append(self._whole(FP32, float32=True))
+            if suspects[-1].right:
                 return self._finding(
                     Cause.ROUNDING, None, (right + 1, wrong), outputs, ops, tuple(suspects)
                 )
@@ -383,18 +392,20 @@ class Hunt:
             reproduction,
         )
 
-    def _whole_in_float32(self) -> Suspect:
+    def _whole(self, name: str, *, float32: bool = False) -> Suspect:
+        """The whole net in another way; as it is a part, its outputs' memory is kept."""
         own = [one.name for one in self._dissection.net.output_infos]
         part = self._dissection.up_to([n for n in own if n in self._dissection.activations])
-        changed, weights = packed(part.model, self.weights, float32=True)
+        changed, weights = packed(part.model, self.weights, float32=float32)
         variant = Part(changed, part.inputs, part.outputs)
+        what = f"in {name}" if float32 else name
         try:
-            found = self.runner.part(variant, DeviceType.GPU, f"the net in {FP32}", weights=weights)
+            found = self.runner.part(variant, DeviceType.GPU, f"the net {what}", weights=weights)
         except MaceRunError as error:
-            return Suspect(FP32, False, None, error.message)
-        compared = [self._compared(name, values) for name, values in found.items()]
+            return Suspect(name, False, None, error.message)
+        compared = [self._compared(one, values) for one, values in found.items()]
         worst = worst_of([one.error for one in compared], net_limits(half=self._half))
-        return Suspect(FP32, not any(one.differs for one in compared), worst)
+        return Suspect(name, not any(one.differs for one in compared), worst)
 
     def _finding(
         self,

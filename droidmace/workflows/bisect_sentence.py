@@ -11,7 +11,7 @@ from droidmace.results import DeviceInfo
 from droidmace.results.bisect import Cause, OpComparison, OutputComparison, Suspect, TensorError
 from droidmace.validation.tensor_error import HALF_MAX
 from droidmace.workflows.bisect_finding import Finding
-from droidmace.workflows.bisect_verdict import NO_WINOGRAD
+from droidmace.workflows.bisect_verdict import KEPT, NO_WINOGRAD
 
 _SHOWN_OTHERS = 3
 _MEMORY_NAMES = {MemoryType.GPU_IMAGE: "images", MemoryType.GPU_BUFFER: "buffers"}
@@ -29,6 +29,8 @@ def sentence_of(finding: Finding, net: NetDef, device: DeviceInfo, *, half: bool
             f"No op is wrong by itself {where}, but the rounding of {len(net.ops)} ops adds up: "
             f"{_outputs(finding.outputs)}; in fp32 the net agrees: use data_type fp32_fp32."
         )
+    if any(one.name == KEPT and one.right for one in finding.suspects):
+        return _overwritten(finding, where)
     if finding.cause is Cause.IN_NET or culprit is None:
         return _in_net(finding, net, where)
     return _wrong_op(finding, culprit, net, where) + _more(finding, culprit) + _not_in_net(finding)
@@ -147,6 +149,15 @@ def _in_net(finding: Finding, net: NetDef, where: str) -> str:
     return (
         f"{start}: {_outputs(finding.outputs)}, {_by_themselves(finding)}: look at what "
         "happens between ops (shared memory, fused kernels, a queue that is not waited for)."
+    )
+
+
+def _overwritten(finding: Finding, where: str) -> str:
+    names = ", ".join(repr(one.name) for one in finding.outputs if one.differs)
+    return (
+        f"MACE overwrites {names} {where} before handing it out: {_outputs(finding.outputs)}, "
+        f"{_by_themselves(finding)}, and the net is right if an op at its end reads its outputs. "
+        "MACE gives their memory to later ops: let no other op read what is an output."
     )
 
 

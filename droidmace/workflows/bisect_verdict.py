@@ -11,6 +11,7 @@ from droidmace.validation.tensor_error import Limits, op_limits
 FP32 = "fp32"
 NO_WINOGRAD = "without Winograd"
 ROUNDED = "on the CPU with inputs rounded to fp16"
+KEPT = "with its outputs' memory kept"
 _ROUNDING_SHARE = 0.25
 """An error is rounding if that of the inputs alone makes so much of it."""
 _ROUNDING_FACTOR = 4

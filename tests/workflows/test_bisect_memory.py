@@ -159,6 +159,22 @@ def test_a_suspect_that_is_right_on_the_cpu_acquits_no_memory() -> None:
     assert "buffers" not in said(found)
 
 
+@pytest.mark.parametrize("half", [False, True])
+def test_a_net_whose_own_output_mace_overwrites_is_no_op_s_fault(half: bool) -> None:
+    """In images it takes an op on the CPU that makes it."""
+    model = model_for(MemoryType.GPU_IMAGE, half=half)
+    net = model.nets[0]
+    maker = net.ops[4]
+    output = Dissection(model).activations[maker.outputs[0]].info(maker.outputs[0])
+    model = replace(model, nets=(replace(net, output_infos=(*net.output_infos, output)),))
+    phone = MacePhone(WEIGHTS, on_cpu=frozenset(op.name for op in net.ops[4:7]))
+    found = hunt(phone, model)
+    assert {one.name for one in found.outputs if one.differs} == {output.name}
+    assert found.cause is Cause.IN_NET
+    assert found.culprit is None
+    assert f"MACE overwrites {output.name!r}" in said(found)
+
+
 def test_too_little_memory_to_judge_any_op_is_told() -> None:
     found = hunt(MacePhone(WEIGHTS), model_for(MemoryType.GPU_IMAGE), memory_bytes=1000)
     assert found.cause is Cause.UNJUDGED
