@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from droidmace.emulator import rom, sysfs
+from droidmace.emulator import python_runtime, rom, sysfs
 from droidmace.emulator.folder import PhoneFolder, PhoneRecord
 from droidmace.emulator.opencl_drivers import NO_DRIVER, OpenClDriver, find_driver
 from droidmace.emulator.profile import PhoneProfile, parse_profile
@@ -58,6 +58,7 @@ class BootPlan:
         tools = rom.HostTools.find()
         profile = parse_profile(record.profile_name, record.profile, where=record.profile_name)
         driver = None if record.driver == NO_DRIVER else find_driver(record.driver)
+        python_runtime.compile_modules()
         programs = rom.build_rom(folder, record, profile, driver, tools)
         folder.data.mkdir(exist_ok=True)
         folder.data.chmod(0o771)  # it is the phone's own to close

@@ -7,6 +7,7 @@ under ``/vendor``; the virtual environment's own path and its other packages sta
 
 from __future__ import annotations
 
+import compileall
 import importlib.metadata
 import importlib.util
 import os
@@ -22,6 +23,14 @@ from droidmace.resources import kernels_dir
 PYTHON_HOME = "/vendor/python"
 PACKAGES = "/vendor/lib/python"
 ENGINE_REQUIREMENTS = ("numpy", "pyopencl")
+PHONE_MODULES = (
+    "*.py",
+    "emulator/__init__.py",
+    "emulator/adbd/**/*.py",
+    "engine/**/*.py",
+    "formats/**/*.py",
+)
+"""What of droidmace's own modules runs on a phone."""
 
 _REQUIREMENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -67,6 +76,20 @@ def package_mounts() -> list[ReadOnlyBind]:
             entries.setdefault(entry.name, entry)
     mounts += [ReadOnlyBind(path, f"{PACKAGES}/{name}") for name, path in sorted(entries.items())]
     return mounts
+
+
+def compile_modules(package: Path | None = None) -> None:
+    """Keep the byte code of what runs on a phone beside its source, where Python looks for it.
+
+    A phone cannot: it sees the package read-only, and so every process of it would compile all
+    modules anew. An installer has done this already; in a checkout nobody has, because the host
+    never imports the engine. What is up to date stays as it is. Where the folder cannot be written,
+    the phone goes on compiling.
+    """
+    package = package or Path(__file__).resolve().parents[1]
+    for pattern in PHONE_MODULES:
+        for source in package.glob(pattern):
+            compileall.compile_file(source, quiet=2)
 
 
 def _closure(names: tuple[str, ...]) -> Iterator[importlib.metadata.Distribution]:
