@@ -14,18 +14,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from droidmace.errors import MaceRunError
-from droidmace.formats.netdef import DeviceType, MemoryType, MultiNetDef
+from droidmace.formats.netdef import DeviceType
 from droidmace.graphs.activations import frontier
 from droidmace.graphs.held import at_risk
 from droidmace.graphs.parts import Dissection, Part
-from droidmace.graphs.variants import (
-    in_memory,
-    is_half,
-    memory_type,
-    packed,
-    uses_winograd,
-    without_winograd,
-)
+from droidmace.graphs.variants import is_half, packed
 from droidmace.results.bisect import (
     Cause,
     OpComparison,
@@ -35,7 +28,6 @@ from droidmace.results.bisect import (
 )
 from droidmace.validation.bisection import narrowed, positions, run_limit
 from droidmace.validation.tensor_error import (
-    HALF_SMALLEST,
     Array,
     Limits,
     least_error,
@@ -45,20 +37,9 @@ from droidmace.validation.tensor_error import (
 )
 from droidmace.workflows.bisect_finding import Finding, Reproduction
 from droidmace.workflows.bisect_runs import PartRunner, Tensors
-from droidmace.workflows.bisect_verdict import (
-    FP32,
-    KEPT,
-    NO_WINOGRAD,
-    ROUNDED,
-    cause_of,
-    comparison_of,
-    worst_of,
-)
+from droidmace.workflows.bisect_suspects import Suspects
+from droidmace.workflows.bisect_verdict import FP32, KEPT, cause_of, comparison_of, worst_of
 
-_OTHER_MEMORY = {
-    MemoryType.GPU_IMAGE: (MemoryType.GPU_BUFFER, "in buffers"),
-    MemoryType.GPU_BUFFER: (MemoryType.GPU_IMAGE, "in images"),
-}
 _SUSPECT_RUNS = 2
 """Processes that narrowing down leaves for suspects."""
 _NARROWING_RUNS = 5
@@ -263,7 +244,8 @@ class Hunt:
         limits = op_limits(half=self._half)
         input_error = [tensor_error(values, values, limits) for values in fed.values()]
         input_peak = max((one.cpu_peak for one in input_error), default=0.0)
-        suspects = tuple(self._suspects(part, culprit))
+        trials = Suspects(self.runner, self.weights, self.inputs, self._cpu, self._error)
+        suspects = tuple(trials.of(culprit, part))
         overflowing = culprit.error.overflowing + sum(one.overflowing for one in input_error)
         cause = cause_of(culprit.error, suspects, half=self._half, overflowing=overflowing > 0)
         reproduction = Reproduction(
@@ -282,74 +264,6 @@ class Hunt:
             reproduction,
             input_peak,
         )
-
-    def _suspects(self, part: Part, culprit: OpComparison) -> Iterable[Suspect]:
-        """The op in other ways, as long as runs are left."""
-        net = self._dissection.net
-        ways: list[tuple[str, MultiNetDef, bool]] = []
-        if self._half:
-            ways.append((FP32, part.model, True))
-        if uses_winograd(net.ops[culprit.index]):
-            ways.append((NO_WINOGRAD, without_winograd(part.model), False))
-        memory, memory_name = _OTHER_MEMORY[memory_type(net)]
-        ways.append((memory_name, in_memory(part.model, memory), False))
-        right_in_float32 = False
-        for name, model, float32 in ways:
-            if name == memory_name and right_in_float32 and not culprit.error.lost:
-                yield self._rounded(part)
-            if self._runs_left < 1:
-                yield self._not_tried(name)
-                continue
-            tried = self._tried(name, culprit, part, model, float32=float32)
-            right_in_float32 |= float32 and tried.right
-            yield tried
-
-    def _not_tried(self, name: str) -> Suspect:
-        return Suspect(name, False, None, f"no run is left of {self.run_limit}")
-
-    def _rounded(self, part: Part) -> Suspect:
-        """What the rounding of the inputs alone makes of the op: its error is one of the net's."""
-        if self._runs_left < 1:
-            return self._not_tried(ROUNDED)
-        fed = {}
-        for name in part.inputs:
-            content = self.inputs.get(name)
-            if name in self._cpu:
-                values = self._cpu[name]
-            elif content is not None and name in self._float_inputs():
-                values = np.frombuffer(content, "<f4")
-            else:
-                fed[name] = content or b""
-                continue
-            with np.errstate(over="ignore"):
-                rounded = values.astype(np.float16).astype("<f4")
-            rounded[np.abs(rounded) < HALF_SMALLEST] = 0.0
-            fed[name] = rounded.tobytes()
-        found = self.runner.part(part, DeviceType.CPU, ROUNDED, inputs=fed)
-        limits = op_limits(half=True)
-        errors = [self._error(one, found[one], limits) for one in part.outputs]
-        worst = worst_of(errors, limits)
-        return Suspect(ROUNDED, not limits.exceeded(worst), worst)
-
-    def _float_inputs(self) -> set[str]:
-        model = self.runner.desk.model
-        return {spec.name for spec in model.inputs if spec.data_type == "float32"}
-
-    def _tried(
-        self, name: str, culprit: OpComparison, part: Part, model: MultiNetDef, *, float32: bool
-    ) -> Suspect:
-        changed, weights = packed(model, self.weights, float32=float32)
-        variant = Part(changed, part.inputs, part.outputs)
-        try:
-            found = self.runner.part(variant, DeviceType.GPU, f"{name}", weights=weights)
-        except MaceRunError as error:
-            return Suspect(name, False, None, error.message)
-        if culprit.name in self.runner.on_cpu:
-            return Suspect(name, False, None, "MACE runs the op on the CPU then")
-        limits = op_limits(half=self._half and not float32)
-        errors = [self._error(one, found[one], limits) for one in part.outputs]
-        worst = worst_of(errors, limits)
-        return Suspect(name, not limits.exceeded(worst), worst)
 
     def _in_net(
         self,
