@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from droidmace.cli.emulate import EmulateCommand, EmulateOption
 from droidmace.cli.options import (
     AdbPortOption,
     DriverOption,
-    EmulateOption,
     JsonOption,
     MaceRootOption,
     MaceRunOption,
@@ -46,13 +46,13 @@ _DEFAULTS = BenchSettings()
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("bench", no_args_is_help=True)(bench_command)
+    app.command("bench", cls=EmulateCommand, no_args_is_help=True)(bench_command)
 
 
 def bench_command(
     config: MaybeConfigOption = None,
     serial: SerialOption = None,
-    emulate: EmulateOption = False,
+    emulate: EmulateOption = 0,
     profile: ProfileOption = None,
     driver: DriverOption = None,
     model: ModelOption = None,

@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from droidmace.cli.emulate import EmulateCommand, EmulateOption
 from droidmace.cli.options import (
     AdbPortOption,
     AllowPluginOption,
     ConfigOption,
     DriverOption,
-    EmulateOption,
     JsonOption,
     MaceRootOption,
     MaceRunOption,
@@ -38,13 +38,13 @@ DEFAULT_MEMORY_MIB = 512
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("bisect", no_args_is_help=True)(bisect_command)
+    app.command("bisect", cls=EmulateCommand, no_args_is_help=True)(bisect_command)
 
 
 def bisect_command(
     config: ConfigOption,
     serial: SerialOption = None,
-    emulate: EmulateOption = False,
+    emulate: EmulateOption = 0,
     profile: ProfileOption = None,
     driver: DriverOption = None,
     model: ModelOption = None,

@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from droidmace.cli.options import (
-    AdbPortOption,
-)
+from droidmace.cli.options import AdbPortOption
+from droidmace.cli.phones import named_phone
 from droidmace.workflows.clean import clean
 
 
@@ -32,6 +31,7 @@ def clean_command(
 
     The next 'droidmace tune' pushes them again.
     """
+    serial, adb_port = named_phone(serial, adb_port)
     removed = clean(serial, adb_port, force=force)
     if as_json:
         typer.echo(json.dumps({"serial": serial, "removed": removed}, indent=2))

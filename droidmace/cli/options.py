@@ -17,10 +17,11 @@ MaybeConfigOption = Annotated[
 """For commands that have a form without one."""
 SerialOption = Annotated[
     str | None,
-    typer.Option("--serial", "-s", help="The phone to run on; see 'droidmace devices'."),
-]
-EmulateOption = Annotated[
-    bool, typer.Option("--emulate", help="Start an emulated phone for this call.")
+    typer.Option(
+        "--serial",
+        "-s",
+        help="The phone to run on; see 'droidmace devices'. An emulated phone's name will do.",
+    ),
 ]
 ProfileOption = Annotated[
     str | None,

@@ -26,9 +26,30 @@ def check_choice(serial: str | None, *, every: bool, emulate: int) -> None:
         )
     if not chosen:
         raise InputError(
-            "say on which phone: one of --serial X, --all or --emulate N",
+            "say on which phone: one of --serial X, --all or --emulate",
             hint="'droidmace devices' lists the phones that are connected",
         )
+
+
+def named_phone(serial: str, adb_port: int | None) -> tuple[str, int | None]:
+    """Serial and adb port of the phone that ``--serial`` means.
+
+    The name of an emulated phone stands for its serial. Raises ``DeviceNotFoundError`` for one that
+    is switched off.
+    """
+    from droidmace.emulator import manager
+
+    # What is no phone's name is a serial; whether there is such a phone, adb will tell.
+    phone = next((one for one in manager.list_phones() if one.name == serial), None)
+    if phone is None:
+        return serial, adb_port
+    if phone.state is not manager.PhoneState.RUNNING:
+        raise DeviceNotFoundError(
+            "the emulated phone is not running",
+            serial=serial,
+            hint=f"droidmace phone start {serial}",
+        )
+    return phone.serial, phone.adb_server_port
 
 
 def usable_serials(adb_port: int | None, console: Console) -> list[str]:
@@ -41,7 +62,7 @@ def usable_serials(adb_port: int | None, console: Console) -> list[str]:
     if not serials:
         raise DeviceNotFoundError(
             "no usable phone is connected" if phones else "no phone is connected",
-            hint="connect one with USB debugging allowed, or try 'droidmace tune --emulate 1'",
+            hint="connect one with USB debugging allowed, or try 'droidmace tune --emulate'",
         )
     return serials
 
@@ -92,16 +113,16 @@ def emulated(
 def one_phone(
     serial: str | None,
     *,
-    emulate: bool,
+    emulate: int,
     profile: str | None,
     driver: str | None,
     adb_port: int | None,
 ) -> Iterator[tuple[str, int | None]]:
     """The serial of the phone that a command for one phone means, and its adb server's port.
 
-    ``emulate`` starts one for as long as the context lasts.
+    ``emulate`` 1 starts one for as long as the context lasts.
     """
-    if (serial is not None) == emulate:
+    if (serial is not None) == bool(emulate):
         raise InputError(
             "say on which phone: either --serial X or --emulate",
             hint="'droidmace devices' lists the phones that are connected",
@@ -112,7 +133,7 @@ def one_phone(
                 "--profile and --driver are for the phone that --emulate starts",
                 hint="leave them out, or give --emulate instead of --serial",
             )
-        yield serial, adb_port
+        yield named_phone(serial, adb_port)
         return
     with emulated(1, profile or DEFAULT_PROFILE, driver, adb_port) as (serials, port):
         yield serials[0], port

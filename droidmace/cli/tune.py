@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from droidmace.cli.emulate import EmulateCommand, EmulateSeveralOption
 from droidmace.cli.options import (
     AdbPortOption,
     DriverOption,
@@ -27,6 +28,7 @@ from droidmace.cli.phones import (
     check_choice,
     emulated,
     model_name,
+    named_phone,
     usable_serials,
 )
 from droidmace.cli.replay import STRATEGIES, show_replay
@@ -47,7 +49,7 @@ DEFAULT_OUT = Path("out")
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("tune", no_args_is_help=True)(tune_command)
+    app.command("tune", cls=EmulateCommand, no_args_is_help=True)(tune_command)
 
 
 def tune_command(
@@ -56,12 +58,7 @@ def tune_command(
     every: Annotated[
         bool, typer.Option("--all", help="Every usable phone, all at the same time.")
     ] = False,
-    emulate: Annotated[
-        int,
-        typer.Option(
-            "--emulate", metavar="N", min=0, max=64, help="Start N emulated phones for this call."
-        ),
-    ] = 0,
+    emulate: EmulateSeveralOption = 0,
     profile: ProfileOption = None,
     driver: DriverOption = None,
     model: ModelOption = None,
@@ -168,7 +165,7 @@ def tune_command(
     if not emulate and (profile or driver):
         raise InputError(
             "--profile and --driver are for the phones that --emulate starts",
-            hint="add --emulate 1, or leave them out",
+            hint="add --emulate, or leave them out",
         )
     if config is None:
         raise InputError("say what to tune", hint="add -c FILE, a deployment file (YAML)")
@@ -212,7 +209,8 @@ def tune_command(
                 emulated(emulate, profile or DEFAULT_PROFILE, driver, adb_port)
             )
         elif serial is not None:
-            serials = [serial]
+            one, port = named_phone(serial, adb_port)
+            serials = [one]
         else:
             serials = usable_serials(adb_port, console)
         reporter = stack.enter_context(PhaseReporter(console))

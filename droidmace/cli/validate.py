@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from droidmace.cli.emulate import EmulateCommand, EmulateOption
 from droidmace.cli.options import (
     AdbPortOption,
     AllowPluginOption,
     ConfigOption,
     DriverOption,
-    EmulateOption,
     JsonOption,
     MaceRootOption,
     MaceRunOption,
@@ -38,13 +38,13 @@ DEFAULT_OUT = Path("out")
 
 def register(app: typer.Typer) -> None:
     """Add the command to the application."""
-    app.command("validate", no_args_is_help=True)(validate_command)
+    app.command("validate", cls=EmulateCommand, no_args_is_help=True)(validate_command)
 
 
 def validate_command(
     config: ConfigOption,
     serial: SerialOption = None,
-    emulate: EmulateOption = False,
+    emulate: EmulateOption = 0,
     profile: ProfileOption = None,
     driver: DriverOption = None,
     model: ModelOption = None,
@@ -146,7 +146,7 @@ def validate_command(
                 console.print(f"interrupted: {kept}", markup=False, soft_wrap=True)
             raise
     _show(result, as_json=as_json)
-    if not result.passed:
+    if result.passed is False:
         raise typer.Exit(EXIT_FAILED)
 
 
