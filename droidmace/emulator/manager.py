@@ -7,6 +7,7 @@ this process: any other one can go on from the folder.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import platform
@@ -37,7 +38,7 @@ from droidmace.emulator.phone import (
 )
 from droidmace.emulator.profile import parse_profile, read_profile_data, with_overrides
 from droidmace.emulator.removal import remove_tree
-from droidmace.errors import ConfigError, EmulatorError
+from droidmace.errors import ConfigError, EmulatorError, MissingExtraError
 
 __all__ = [
     "DEFAULT_PROFILE",
@@ -89,7 +90,8 @@ def start_phone(
     ``driver`` one of :mod:`~droidmace.emulator.opencl_drivers`, ``storage`` a size that limits
     /data, ``overrides`` dotted profile keys (``gpu.platform_version``) to values.
 
-    Raises ``ConfigError`` (profile), ``EmulatorError`` (tools, driver, already running, …).
+    Raises ``ConfigError`` (profile), ``EmulatorError`` (tools, driver, already running, …) and
+    ``MissingExtraError`` where Python lacks what the engine needs.
     """
     _require_linux()
     if name is not None and not _NAME.fullmatch(name):
@@ -265,6 +267,8 @@ def _updated_record(
         keep = old is not None and profile is None
         driver = old.driver if old is not None and keep else checked.gpu.driver
     if driver != NO_DRIVER:
+        if importlib.util.find_spec("pyopencl") is None:
+            raise MissingExtraError("pyopencl", "emulator", "an emulated phone")
         if "/" in driver:
             driver = str(Path(driver).absolute())
         find_driver(driver)

@@ -19,7 +19,7 @@ import pytest
 from droidmace.emulator import manager
 from droidmace.emulator.manager import Phone, PhoneState
 from droidmace.emulator.supervisor import listen_on_loopback
-from droidmace.errors import ConfigError, EmulatorError
+from droidmace.errors import ConfigError, EmulatorError, MissingExtraError
 
 if TYPE_CHECKING:
     from conftest import PhoneLab
@@ -311,6 +311,15 @@ def test_missing_driver(phone_lab: PhoneLab, tmp_path: Path) -> None:
     with pytest.raises(EmulatorError, match="no OpenCL driver at"):
         manager.start_phone("driverless", driver=str(tmp_path / "libOpenCL.so"))
     assert "driverless" not in [phone.name for phone in manager.list_phones()]
+
+
+def test_a_missing_package_is_named(phone_lab: PhoneLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What Python takes for "there is no such module", whatever is installed.
+    monkeypatch.setitem(sys.modules, "pyopencl", None)
+    with pytest.raises(MissingExtraError, match="pyopencl") as caught:
+        manager.start_phone("without", "adreno")
+    assert caught.value.hint == "pip install 'droidmace[emulator]'"
+    assert "without" not in [phone.name for phone in manager.list_phones()]
 
 
 def test_phone_without_opencl(phone_lab: PhoneLab, start_phone: Start) -> None:
