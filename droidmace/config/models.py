@@ -121,13 +121,13 @@ def _subgraph(model: YamlMapping) -> tuple[str, YamlMapping | None]:
 
 
 def _thresholds(node: YamlNode | None) -> dict[str, float]:
-    """MACE's defaults, and over them what the file says, per runtime."""
-    thresholds = dict(DEFAULT_THRESHOLDS)
+    """What the file says, per runtime."""
+    thresholds: dict[str, float] = {}
     for key, child in node.mapping().each() if node else ():
         name = "HEXAGON" if key.upper() == "DSP" else key.upper()
-        if name not in thresholds:
+        if name not in DEFAULT_THRESHOLDS:
             raise child.error(
-                f"unknown runtime {key!r}", hint="one of DSP, " + ", ".join(thresholds)
+                f"unknown runtime {key!r}", hint="one of DSP, " + ", ".join(DEFAULT_THRESHOLDS)
             )
         thresholds[name] = child.number(-1.0, 1.0)
     return thresholds

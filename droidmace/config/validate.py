@@ -9,7 +9,8 @@ from typing import Literal
 
 from droidmace.yamltree import YamlNode
 
-Against = Literal["reference", "cpu"]
+Against = Literal["reference", "cpu", "none"]
+_WORDS: tuple[Against, ...] = ("reference", "cpu", "none")
 
 # gate -> the smallest and largest figure that can be asked for
 _GATES = {
@@ -65,13 +66,14 @@ class ValidationGates:
 
 @dataclass(frozen=True, slots=True)
 class ValidateConfig:
-    """``against``: ``reference`` (the original model on the host), ``cpu`` (the phone's), or a file
-    of outputs. ``storage_share``: of the phone's free space, what samples may fill.
-    ``chunk_samples``: how many travel together; None for a number that is found while running.
-    ``tolerance``: a value is right within ``tolerance * max(1, |reference|)``.
+    """``against``: ``reference`` (the original model on the host), ``cpu`` (the phone's), ``none``
+    (labels alone), or a file of outputs; None if the file does not say. ``storage_share``: of the
+    phone's free space, what samples may fill. ``chunk_samples``: how many travel together; None for
+    a number that is found while running. ``tolerance``: a value is right within ``tolerance *
+    max(1, |reference|)``.
     """
 
-    against: Against | Path = "reference"
+    against: Against | Path | None = None
     storage_share: float = 0.25
     chunk_samples: int | None = None
     tolerance: float = 1e-3
@@ -110,6 +112,4 @@ def _against(
     node: YamlNode, path: Path, file_at: Callable[[YamlNode, Path], Path]
 ) -> Against | Path:
     word = node.text()
-    if word == "reference":
-        return "reference"
-    return "cpu" if word == "cpu" else file_at(node, path)
+    return next((known for known in _WORDS if word == known), None) or file_at(node, path)

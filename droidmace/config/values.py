@@ -96,10 +96,9 @@ class ModelConfig:
     """The converted MACE graph (``droidmace: models: NAME: graph_file``), if the file names one."""
     data_file: Path | None = None
     """The weights beside it."""
-    validation_threshold: Mapping[str, float] = field(
-        default_factory=lambda: dict(DEFAULT_THRESHOLDS)
-    )
-    """Least cosine similarity to the reference, by the words of :data:`DEFAULT_THRESHOLDS`."""
+    validation_threshold: Mapping[str, float] = field(default_factory=dict)
+    """Least cosine similarity to the reference as far as the file says, by the words of
+    :data:`DEFAULT_THRESHOLDS`."""
     accuracy_validation_script: Path | None = None
     """MACE's accuracy plugin. It is code: nothing runs it unless the user allows it."""
     backend: str = "tensorflow"
@@ -108,9 +107,18 @@ class ModelConfig:
     @property
     def similarity_threshold(self) -> float:
         """The threshold that MACE's tools would take for this model (``tools/device.py``)."""
+        key = self._threshold_key
+        return self.validation_threshold.get(key, DEFAULT_THRESHOLDS[key])
+
+    @property
+    def asks_for_similarity(self) -> bool:
+        """Whether that threshold is the file's own, and not MACE's default."""
+        return self._threshold_key in self.validation_threshold
+
+    @property
+    def _threshold_key(self) -> str:
         quantized = self.quantized and self.runtime != "dsp"
-        runtime = "QUANTIZE" if quantized else _THRESHOLD_KEYS[self.runtime]
-        return self.validation_threshold[runtime]
+        return "QUANTIZE" if quantized else _THRESHOLD_KEYS[self.runtime]
 
 
 @dataclass(frozen=True, slots=True)

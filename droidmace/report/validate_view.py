@@ -31,7 +31,6 @@ from droidmace.results.validation import (
 
 SHOWN_CLASSES = 10
 SHOWN_CONFUSIONS = 10
-SHOWN_FAILURES = 10
 _NAME_WIDTH = 28
 _FEW = 20
 """Classes that are all shown."""
@@ -57,30 +56,25 @@ def validation_view(result: ValidationResult, *, every_class: bool = False) -> R
         lines.append(_similarity(result.outputs))
         lines += below.lines(note for output in result.outputs for note in _notes(output))
     lines += below.marked("plugin", "bold", result.plugin.splitlines())
-    judged = (*((result.threshold,) if result.threshold else ()), *result.gates)
     lines += below.warnings(result.warnings)
-    lines += [_gate(gate) for gate in judged]
-    if judged:
+    lines += [_gate(gate) for gate in result.judgements]
+    if result.passed is None:
+        lines.append(Text("nothing was judged: no outputs were compared, and no gate is set"))
+    else:
         word = ("passed", "bold green") if result.passed else ("failed", "bold red")
-        lines.append(Text.assemble("gates: ", word))
+        lines.append(Text.assemble("validation: ", word))
     return Group(*lines)
 
 
 def _taking_part(result: ValidationResult) -> list[str]:
     timings = result.timings
     lines = [f"{result.took_part:,} of {result.asked:,} samples of {printable(result.dataset)}"]
-    if result.failed:
-        lines[0] += f", {result.failed:,} failed"
-    lines += [
-        f"failed: {printable(failure.name)}: {printable(failure.reason)}"
-        for failure in result.failures[:SHOWN_FAILURES]
-    ]
-    if result.failed > SHOWN_FAILURES:
-        lines.append(f"and {result.failed - SHOWN_FAILURES:,} more that failed")
     rate = timings.images_per_s
     speed = f"{duration(timings.wall_s)}, {duration(timings.run_s)} of it mace_run"
     if rate is not None:
-        speed += f"; {figure(rate)} images/s in {timings.chunks} chunks"
+        speed += f"; {figure(rate)} images/s in {timings.chunks} chunk" + "s" * (
+            timings.chunks != 1
+        )
     if timings.resumed:
         speed += f"; {timings.resumed:,} samples from an earlier call"
     return [*lines, speed]

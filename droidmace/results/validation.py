@@ -149,26 +149,13 @@ class ValidationTimings:
 
 
 @dataclass(frozen=True, slots=True)
-class SampleFailure:
-    """A sample that took no part, and why."""
-
-    index: int
-    name: str
-    reason: str
-
-    def as_document(self) -> dict[str, object]:
-        """For JSON."""
-        return {"index": self.index, "name": self.name, "reason": self.reason}
-
-
-@dataclass(frozen=True, slots=True)
 class ValidationResult:
     """Everything that a validation of one model on one phone found out.
 
-    ``asked`` samples were asked for; each of them took part or failed. ``failures`` names the
-    failed ones, the first of them if they are many. ``against`` says what the answers are held
-    against, empty if against nothing but labels. ``threshold`` is MACE's ``validation_threshold``.
-    ``identity`` is what the result depends on: hashes of model and data set, versions, driver.
+    ``asked`` samples were asked for, and all of them took part: a validation that loses one ends in
+    an error. ``against`` says what the answers are held against, empty if against nothing but
+    labels. ``threshold`` is MACE's ``validation_threshold``. ``identity`` is what the result
+    depends on: hashes of model and data set, versions, driver.
 
     Raises ``ValueError`` if a sample is unaccounted for.
     """
@@ -179,31 +166,30 @@ class ValidationResult:
     dataset: str
     asked: int
     took_part: int
-    failed: int
     timings: ValidationTimings
     against: str = ""
     classification: Classification | None = None
     outputs: tuple[OutputSimilarity, ...] = ()
     threshold: GateOutcome | None = None
     gates: tuple[GateOutcome, ...] = ()
-    failures: tuple[SampleFailure, ...] = ()
     identity: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     plugin: str = ""
     """What MACE's AccuracyValidator said, if one judged the outputs."""
 
     def __post_init__(self) -> None:
-        if self.took_part + self.failed != self.asked or len(self.failures) > self.failed:
-            raise ValueError(
-                f"{self.asked} samples were asked for, {self.took_part} took part and "
-                f"{self.failed} failed ({len(self.failures)} of them named)"
-            )
+        if self.took_part != self.asked:
+            raise ValueError(f"{self.asked} samples were asked for, {self.took_part} took part")
 
     @property
-    def passed(self) -> bool:
-        """Whether the threshold and every gate are met; True without any."""
-        judged = (*self.gates, *((self.threshold,) if self.threshold else ()))
-        return all(gate.passed for gate in judged)
+    def judgements(self) -> tuple[GateOutcome, ...]:
+        """MACE's threshold, if it was judged, and the gates."""
+        return (*((self.threshold,) if self.threshold else ()), *self.gates)
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether the threshold and every gate are met; None if there was nothing to judge."""
+        return all(gate.passed for gate in self.judgements) if self.judgements else None
 
     @property
     def smallest_cosine(self) -> float | None:
@@ -238,8 +224,6 @@ class ValidationResult:
             "dataset": self.dataset,
             "asked": self.asked,
             "took_part": self.took_part,
-            "failed": self.failed,
-            "failures": [failure.as_document() for failure in self.failures],
             "against": self.against or None,
             "passed": self.passed,
             "threshold": self.threshold.as_document() if self.threshold else None,
@@ -297,6 +281,10 @@ _AT_MOST: Mapping[str, Callable[[ValidationResult], float | None]] = {
     "non_finite": _over_outputs(sum, lambda output: float(output.not_finite)),
 }
 
+LABEL_GATES = frozenset({"top1", "top5", "top1_loss"})
+"""Those that need labels."""
+COMPARING_GATES = frozenset({*_AT_LEAST, *_AT_MOST}) - {"top1", "top5"}
+"""Those that need a reference."""
 GATES: tuple[str, ...] = (*_AT_LEAST, *_AT_MOST)
 """Figures that a gate can be put on; the meaning of each is in ``docs/validation.md``."""
 

@@ -49,17 +49,18 @@ class Chosen:
 
 @contextmanager
 def open_reference(
-    model: ModelConfig, against: str | Path, *, must: bool, use_cache: bool
+    model: ModelConfig, against: str | Path, *, asked_by: str, use_cache: bool
 ) -> Iterator[Chosen]:
     """The reference that ``against`` names, but for :data:`CPU`, which the phone has to compute.
 
-    ``must``: whether the user asked for it; else an ONNX model or an extra that is missing is told
-    and no error. Raises ``ConfigError``, ``InputError``, ``MissingExtraError``, ``ModelError``.
+    ``asked_by``: what asks for a comparison; without it, an ONNX model or an extra that is missing
+    is told and no error. Raises ``ConfigError``, ``InputError``, ``MissingExtraError``,
+    ``ModelError``.
     """
     if against in (CPU, NONE):
         yield Chosen(None)
     elif against == ONNXRUNTIME:
-        with _onnxruntime(model, must=must, use_cache=use_cache) as chosen:
+        with _onnxruntime(model, asked_by=asked_by, use_cache=use_cache) as chosen:
             yield chosen
     else:
         path = Path(against)
@@ -74,7 +75,7 @@ def open_reference(
 
 
 @contextmanager
-def _onnxruntime(model: ModelConfig, *, must: bool, use_cache: bool) -> Iterator[Chosen]:
+def _onnxruntime(model: ModelConfig, *, asked_by: str, use_cache: bool) -> Iterator[Chosen]:
     """The original model in onnxruntime; else the outputs that the file names, if it does."""
     path = _onnx_file(model)
     stored = [tensor.validation_data for tensor in model.outputs]
@@ -84,11 +85,11 @@ def _onnxruntime(model: ModelConfig, *, must: bool, use_cache: bool) -> Iterator
                 yield chosen
             return
         why = f"there is no ONNX model of {model.name}: {model.model_file}"
-        if must:
+        if asked_by:
             raise ConfigError(
-                why,
+                f"{asked_by} asks for a comparison, and {why}",
                 hint="name one in model_file_path, put the exported .onnx beside the original, or "
-                f"give --against {CPU}",
+                f"give --against {CPU}, a file of outputs, or {NONE}",
             )
         yield Chosen(None, f"no reference: {why}")
         return
@@ -98,7 +99,11 @@ def _onnxruntime(model: ModelConfig, *, must: bool, use_cache: bool) -> Iterator
             order = order_of_platform(model.platform)
             reference = Reference.open(path, model.inputs, model.outputs, order=order, cache=cache)
         except MissingExtraError as error:
-            if must:
+            if asked_by:
+                error.hint = (
+                    f"{error.hint}; or give --against {CPU}, a file of outputs, or {NONE} "
+                    f"({asked_by} asks for a comparison)"
+                )
                 raise
             yield Chosen(None, f"no reference: {error.message} ({error.hint})")
             return

@@ -196,7 +196,6 @@ class _Story:
                 dataset=plan.name,
                 asked=plan.count,
                 took_part=plan.count,
-                failed=0,
                 timings=timings,
                 against=reference.description if reference is not None else "",
                 classification=classes.result() if classes is not None else None,

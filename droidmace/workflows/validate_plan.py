@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
@@ -13,13 +13,14 @@ from droidmace.config import DatasetConfig
 from droidmace.errors import ConfigError, InputError
 from droidmace.files import sha256_of_file
 from droidmace.macerun.invocation import Invocation
+from droidmace.results.validation import COMPARING_GATES, LABEL_GATES
 from droidmace.validation.pipeline import prepared
 from droidmace.validation.reference import ReferenceOutputs
 from droidmace.validation.samples import Sample, SampleSource, input_bytes
 from droidmace.validation.sources.plugin import AccuracyPlugin
 from droidmace.workflows.datasets import open_source, preprocess_of
 from droidmace.workflows.models import find_model_files
-from droidmace.workflows.references import CPU, ONNXRUNTIME, open_reference
+from droidmace.workflows.references import CPU, NONE, ONNXRUNTIME, open_reference
 from droidmace.workflows.shipped_files import shipped_files
 from droidmace.workflows.validate_request import ValidateRequest
 
@@ -39,7 +40,6 @@ class Plan:
         self._model = model
         self._dataset = _dataset(request)
         self._preprocess = preprocess_of(self._dataset)
-        self._stack = ExitStack()
         self.model_files = find_model_files(request.phone.deployment, model, needs_gpu=False)
         self.source: SampleSource = open_source(
             self._dataset,
@@ -53,32 +53,26 @@ class Plan:
             shipped_files(request.bundle, self.model_files) if request.bundle is not None else None
         )
         self.against = request.chosen_against
-        chosen = self._stack.enter_context(
-            open_reference(
-                model, self.against, must=request.against is not None, use_cache=request.cache
+        asked_by = request.comparison_asked_by
+        with ExitStack() as stack:
+            chosen = stack.enter_context(
+                open_reference(model, self.against, asked_by=asked_by, use_cache=request.cache)
             )
-        )
-        self.reference: ReferenceOutputs | None = chosen.outputs
-        self._cache = chosen.cache
-        self.warnings: tuple[str, ...] = (chosen.missing,) if chosen.missing else ()
-        excluded = getattr(self.source, "excluded", 0)
-        if excluded:
-            self.warnings += (f"the blacklist leaves out {excluded:,} more samples",)
-        # Read now: what is wrong with every sample shows before the phone is taken.
-        self.first = next(self.read(0, 1))
-        self.has_classes = self.first.label is not None and len(model.outputs) == 1
-        if self.first.label is not None and not self.has_classes:
-            self.warnings += (
-                f"labels are not used: {model.name} has {len(model.outputs)} outputs, and which of "
-                "them tells the classes is not known",
+            self.reference: ReferenceOutputs | None = chosen.outputs
+            self._cache = chosen.cache
+            # Read now: what is wrong with every sample shows before the phone is taken.
+            self.first = next(self.read(0, 1))
+            labelled = self.first.label is not None
+            self.has_classes = len(model.outputs) == 1 and (
+                labelled or (self.compares and _is_vector(model.outputs[0].shape))
             )
-        judged = self.has_classes or self.plugin is not None
-        if not judged and self.reference is None and self.against != CPU:
-            raise InputError(
-                "there are no labels, and nothing to hold the outputs against",
-                where=self.name,
-                hint=f"give labels, or --against {CPU}, {ONNXRUNTIME} or a file of outputs",
-            )
+            self._check_gates(request.settings.gates.wanted, labelled)
+            self.warnings = (*((chosen.missing,) if chosen.missing else ()), *self._told(labelled))
+            if self.against == NONE and model.asks_for_similarity:
+                self.warnings += (
+                    f"validation_threshold of {model.name} is not judged: nothing is compared",
+                )
+            self._stack = stack.pop_all()
 
     def __enter__(self) -> Self:
         return self
@@ -90,6 +84,52 @@ class Plan:
         trace: TracebackType | None,
     ) -> None:
         self._stack.close()
+
+    @property
+    def compares(self) -> bool:
+        """Whether outputs are held against others."""
+        return self.reference is not None or self.against == CPU
+
+    def _check_gates(self, gates: Mapping[str, float], labelled: bool) -> None:
+        """Refuse what cannot be judged. Raises ``InputError``."""
+        if not (labelled or self.compares or self.plugin is not None):
+            raise InputError(
+                "there are no labels, and nothing to hold the outputs against",
+                where=self.name,
+                hint=f"give labels, or --against {CPU}, {ONNXRUNTIME} or a file of outputs",
+            )
+        for gate in gates:
+            if gate in COMPARING_GATES and not self.compares:
+                raise InputError(
+                    f"the gate {gate} needs something to hold the outputs against",
+                    where=self.name,
+                    hint=f"give --against {CPU}, {ONNXRUNTIME} or a file of outputs, or take the "
+                    "gate out of droidmace.validate.gates",
+                )
+            if gate in LABEL_GATES and not (labelled and self.has_classes):
+                why = "one output" if labelled else "labels"
+                raise InputError(
+                    f"the gate {gate} needs {why}",
+                    where=self.name,
+                    hint="give labels (droidmace.dataset.labels, or --labels) to a model of one "
+                    "output, or take the gate out of droidmace.validate.gates",
+                )
+
+    def _told(self, labelled: bool) -> tuple[str, ...]:
+        """What of the samples a reader of the result should know."""
+        told: tuple[str, ...] = ()
+        excluded = getattr(self.source, "excluded", 0)
+        if excluded:
+            told += (f"the blacklist leaves out {excluded:,} more samples",)
+        outputs = len(self._model.outputs)
+        if labelled and not self.has_classes:
+            told += (
+                f"labels are not used: {self._model.name} has {outputs} outputs, and which of "
+                "them tells the classes is not known",
+            )
+        elif self.has_classes and not labelled:
+            told += ("there are no labels, so no Top-1: give them with --labels",)
+        return told
 
     @property
     def name(self) -> str:
@@ -188,6 +228,11 @@ def _dataset(request: ValidateRequest) -> DatasetConfig:
         where=str(deployment.path),
         hint="name a data set there, or give --dataset PATH",
     )
+
+
+def _is_vector(shape: Sequence[int]) -> bool:
+    """Whether an output is one list of values, as a classifier's is: (1, n), (1, 1, 1, n), …"""
+    return sum(size > 1 for size in shape) == 1
 
 
 def _workers() -> int:

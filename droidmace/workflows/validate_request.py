@@ -7,6 +7,8 @@ from pathlib import Path
 
 from droidmace.config import DatasetConfig, ModelConfig
 from droidmace.config.validate import ValidateConfig
+from droidmace.results.validation import COMPARING_GATES
+from droidmace.workflows.references import ONNXRUNTIME
 from droidmace.workflows.workplace import PhoneRequest
 
 
@@ -43,5 +45,21 @@ class ValidateRequest:
 
     @property
     def chosen_against(self) -> str:
-        """What the command line says, or else the file."""
-        return str(self.settings.against) if self.against is None else self.against
+        """What the command line says, or else the file, or else the original model."""
+        said = self.against if self.against is not None else self.settings.against
+        return ONNXRUNTIME if said is None else str(said)
+
+    @property
+    def comparison_asked_by(self) -> str:
+        """What of the command or the file wants outputs compared; empty if only the default does.
+
+        What nobody asked for may be left out where it cannot be had; what somebody did may not.
+        """
+        if self.against is not None:
+            return "--against"
+        if self.settings.against is not None:
+            return "droidmace.validate.against"
+        if self.model.asks_for_similarity:
+            return f"validation_threshold of {self.model.name}"
+        gates = [name for name in self.settings.gates.wanted if name in COMPARING_GATES]
+        return f"the gate {gates[0]}" if gates else ""

@@ -1,0 +1,156 @@
+"""What of a validation is refused before a phone is asked anything."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from droidmace.config import DatasetConfig, load_deployment
+from droidmace.errors import ConfigError, DroidmaceError, InputError, MissingExtraError
+from droidmace.workflows.datasets import dataset_from_option
+from droidmace.workflows.validate_plan import Plan
+from droidmace.workflows.validate_request import ValidateRequest
+from droidmace.workflows.workplace import PhoneRequest
+
+ROOT = Path(__file__).resolve().parents[2]
+FASHION = ROOT / "configs" / "fashion_mnist.yml"
+
+
+def request(
+    tmp_path: Path,
+    *,
+    model: dict[str, Any] | None = None,
+    validate: dict[str, Any] | None = None,
+    against: str | None = None,
+    dataset: Path | None = None,
+) -> ValidateRequest:
+    text = FASHION.read_text().replace("../examples", str(ROOT / "examples"))
+    document = yaml.safe_load(text)
+    settings = document["models"]["fashion_mnist"]
+    settings |= model or {}
+    if "model_file_path" in (model or {}):
+        del settings["model_sha256_checksum"]
+    document["droidmace"]["validate"] = validate or {}
+    path = tmp_path / "model.yml"
+    path.write_text(yaml.safe_dump(document))
+    deployment = load_deployment(path)
+    chosen: DatasetConfig | None = None
+    if dataset is not None:
+        chosen = dataset_from_option(dataset, None, deployment.dataset)
+    return ValidateRequest(
+        phone=PhoneRequest(serial="x", deployment=deployment, model_name="fashion_mnist"),
+        dataset=chosen,
+        settings=deployment.validate,
+        out_dir=tmp_path,
+        against=against,
+        cache=False,
+    )
+
+
+@pytest.fixture
+def no_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+
+
+@pytest.fixture
+def unlabelled(tmp_path: Path) -> Path:
+    path = tmp_path / "images.npz"
+    np.savez(path, images=np.zeros((3, 28, 28), np.uint8))
+    return path
+
+
+ASKING = {
+    "--against": {"against": "reference"},
+    "droidmace.validate.against": {"validate": {"against": "reference"}},
+    "validation_threshold of fashion_mnist": {"model": {"validation_threshold": {"GPU": 0.9}}},
+    "the gate cosine": {"validate": {"gates": {"cosine": 0.9}}},
+    "the gate agreement": {"validate": {"gates": {"top1": 0.5, "agreement": 0.9}}},
+}
+
+
+@pytest.mark.parametrize("asked_by", ASKING)
+@pytest.mark.usefixtures("no_onnxruntime")
+def test_a_comparison_that_is_asked_for_is_not_left_out(tmp_path: Path, asked_by: str) -> None:
+    with pytest.raises(MissingExtraError) as caught:
+        Plan(request(tmp_path, **ASKING[asked_by]))
+    assert "droidmace[reference]" in str(caught.value.hint)
+    assert f"{asked_by} asks for a comparison" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("asked_by", ASKING)
+def test_a_comparison_needs_an_onnx_model(tmp_path: Path, asked_by: str) -> None:
+    given: dict[str, Any] = dict(ASKING[asked_by])
+    (tmp_path / "net.pb").write_bytes(b"")
+    given["model"] = {
+        "platform": "tensorflow",
+        "model_file_path": str(tmp_path / "net.pb"),
+        **given.get("model", {}),
+    }
+    with pytest.raises(ConfigError, match=f"{asked_by} asks for a comparison.* no ONNX model"):
+        Plan(request(tmp_path, **given))
+
+
+@pytest.mark.usefixtures("no_onnxruntime")
+@pytest.mark.parametrize(
+    "given", [{}, {"model": {"validation_threshold": {"CPU": 0.9}}}, {"against": "none"}]
+)
+def test_the_default_comparison_may_be_missing(tmp_path: Path, given: dict[str, Any]) -> None:
+    with Plan(request(tmp_path, **given)) as plan:
+        assert not plan.compares
+        assert any("onnxruntime" in said for said in plan.warnings) == ("against" not in given)
+
+
+@pytest.mark.usefixtures("no_onnxruntime")
+def test_a_threshold_that_is_set_aside_is_told(tmp_path: Path) -> None:
+    given = request(tmp_path, model={"validation_threshold": {"GPU": 0.9}}, against="none")
+    with Plan(given) as plan:
+        assert any("validation_threshold of fashion_mnist" in said for said in plan.warnings)
+
+
+@pytest.mark.parametrize(
+    ("gates", "complaint"),
+    [({"cosine": 0.9}, "the gate cosine needs something"), ({"top1_loss": 0.1}, "top1_loss needs")],
+)
+def test_a_gate_without_a_comparison_is_refused(
+    tmp_path: Path, gates: dict[str, float], complaint: str
+) -> None:
+    with pytest.raises(InputError, match=complaint):
+        Plan(request(tmp_path, validate={"gates": gates}, against="none"))
+
+
+@pytest.mark.parametrize("gate", ["top1", "top5", "top1_loss"])
+def test_a_gate_without_labels_is_refused(tmp_path: Path, unlabelled: Path, gate: str) -> None:
+    with pytest.raises(InputError, match=f"the gate {gate} needs labels"):
+        Plan(request(tmp_path, validate={"gates": {gate: 0.5}}, dataset=unlabelled))
+
+
+def test_agreement_needs_no_labels(tmp_path: Path, unlabelled: Path) -> None:
+    given = request(tmp_path, validate={"gates": {"agreement": 0.5}}, dataset=unlabelled)
+    with Plan(given) as plan:
+        assert plan.has_classes
+        assert any("--labels" in said for said in plan.warnings)
+
+
+def test_neither_labels_nor_a_reference(tmp_path: Path, unlabelled: Path) -> None:
+    with pytest.raises(InputError, match="no labels, and nothing"):
+        Plan(request(tmp_path, dataset=unlabelled, against="none"))
+
+
+def test_a_plan_that_fails_closes_its_reference(
+    tmp_path: Path, unlabelled: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    stored = tmp_path / "outputs.npz"
+    np.savez(stored, probabilities=np.zeros((3, 10), np.float32))
+    given = request(tmp_path, validate={"gates": {"top1": 0.5}}, dataset=unlabelled)
+    with pytest.raises(DroidmaceError):
+        Plan(ValidateRequest(**{**_fields(given), "against": str(stored)}))
+    assert not [warning for warning in recwarn if warning.category is ResourceWarning]
+
+
+def _fields(given: ValidateRequest) -> dict[str, Any]:
+    return {name: getattr(given, name) for name in given.__dataclass_fields__}
