@@ -114,7 +114,8 @@ def _said(result: BenchResult) -> list[RenderableType]:
     """The lines below the table."""
     rounds = result.settings.get("rounds", 0)
     lines = [
-        f"a sample of the latency is one fresh process: its average over {rounds} inferences",
+        f"a sample of the latency is one fresh process: its average over {rounds} "
+        + ("inference" if rounds == 1 else "inferences"),
         _programs(result),
     ]
     latency = Distribution.of(result.latencies_ms)
@@ -145,7 +146,8 @@ def _programs(result: BenchResult) -> str:
             f"{result.programs_from_source} from source"
         )
     if result.kernels_with_parameters:
-        text += f"; {result.kernels_with_parameters} kernels with tuned parameters"
+        noun = "kernel" if result.kernels_with_parameters == 1 else "kernels"
+        text += f"; {result.kernels_with_parameters} {noun} with tuned parameters"
     return text
 
 

@@ -69,6 +69,10 @@ class _Story:
                 self._request.phone, needed_bytes=files.model.size_bytes + _size(files)
             )
             phase.summary = place.summary
+            if (other := self._request.against) is not None:
+                # The request was checked as if the phone were the same; now it is known.
+                own = {**other.identity, **_phone_identity(place)}
+                check_comparable(other, own, self._request.meant)
         with contextlib.ExitStack() as stack:
             lock = stack.enter_context(taken(place.device, self._phase, self._warnings))
             result = self._on_phone(files, place)
@@ -95,10 +99,6 @@ class _Story:
                 f", {len(proof.applied)} kernels with tuned parameters" if proof.applied else ""
             )
         identity = _identity(request, files, place, proof)
-        if request.against is not None:
-            # Now, and not when all of it is measured.
-            own = identity | {"rounds": str(settings.rounds)}
-            check_comparable(request.against, own, request.meant)
         has_programs = bool(sources.source or sources.cache)
         with contextlib.ExitStack() as stack:
             if settings.pin_governors:
@@ -117,7 +117,7 @@ class _Story:
             if settings.singles:
                 with self._phase("singles") as phase:
                     singles = runs.singles_ms()
-                    phase.summary = f"{len(singles)} inferences one by one"
+                    phase.summary = _counted(len(singles), "single inference", "single inferences")
             profile = None
             if settings.profile:
                 with self._phase("profile") as phase:
@@ -189,7 +189,9 @@ class _Story:
                 what = "latency"
             else:
                 figures, what = [one.first_result_ms for one in found], "first result"
-            phase.summary = f"{what} {statistics.median(figures):.4g} ms in {count} processes"
+            phase.summary = f"{what} {statistics.median(figures):.4g} ms in " + _counted(
+                count, "process", "processes"
+            )
         return tuple(found)
 
 
@@ -211,6 +213,10 @@ def unsteadiness(latencies_ms: Sequence[float]) -> str:
     )
 
 
+def _counted(count: int, one: str, several: str) -> str:
+    return f"{count} {one if count == 1 else several}"
+
+
 def _size(files: BenchFiles) -> int:
     """Bytes on the phone besides the model's: the input, and what a bundle ships."""
     shipped = [path for path in (files.program, files.parameters) if path is not None]
@@ -221,7 +227,6 @@ def _identity(
     request: BenchRequest, files: BenchFiles, place: Workplace, proof: MaceRunResult
 ) -> dict[str, str]:
     """What the figures belong to."""
-    report = place.report
     inputs = hashlib.sha256()
     for name in sorted(files.inputs):
         inputs.update(files.inputs[name])
@@ -236,6 +241,14 @@ def _identity(
         "tuned_parameters": sha256_of_file(files.parameters) if files.parameters else "",
         "limit_opencl_kernel_time": str(request.model.limit_opencl_kernel_time),
         "opencl_queue_window_size": str(request.model.opencl_queue_window_size),
+        "droidmace_version": __version__,
+    } | _phone_identity(place)
+
+
+def _phone_identity(place: Workplace) -> dict[str, str]:
+    """The part of it that the probe tells."""
+    report = place.report
+    return {
         "serial": report.serial,
         "device_model": report.model,
         "soc": report.soc,
@@ -244,5 +257,4 @@ def _identity(
         "driver": report.gl_version,
         "build": report.properties.get("ro.build.fingerprint", ""),
         "android_release": report.android_release,
-        "droidmace_version": __version__,
     }

@@ -240,11 +240,26 @@ def test_another_kind_of_phone_is_refused(
     refused = droidmace(*options)
     assert refused.code == 2
     assert "device_model was 'MI 9'" in refused.error["message"]
+    # Before the phone is taken, and before anything is pushed to it.
+    assert "✗ probe" in refused.stderr
+    assert "lock" not in refused.stderr
     done = droidmace(*options, "--allow-different", "device")
     assert done.code == 0, done.stderr
     # The number of rounds was the other session's.
     assert done.document["settings"]["rounds"] == 5
     assert "device (as allowed)" in done.document["comparison"]["differences"][0]
+
+
+def test_one_is_counted_as_one(droidmace: Droidmace, adreno_phone: Phone) -> None:
+    done = droidmace(
+        "bench", "-s", adreno_phone.name, "-c", FASHION, "--mace-run", QUICK, "--processes", 1,
+        "--rounds", 1, "--cold-runs", 0, "--singles", 1, "--no-ops", "--no-memory", "--no-pin",
+    )  # fmt: skip
+    assert done.code == 0, done.stderr
+    assert " ms in 1 process (" in done.stdout
+    assert " 1 single inference (" in done.stdout
+    assert "1 inferences" not in done.stdout
+    assert "1 rounds" not in done.stdout
 
 
 @pytest.fixture(scope="module")
