@@ -39,16 +39,20 @@ def search_view(summary: SearchSummary) -> RenderableType:
 
 
 def blocks_text(blocks: Sequence[LatencyBlock]) -> list[str]:
-    """How latency was measured: how many blocks count, which do not and why, heat and clock."""
+    """How latency was measured: how many blocks count, why others do not, heat and clock.
+
+    On a phone that is not steady there are many of those; each one's reason is in the document.
+    """
     if not blocks:
         return []
-    counted = sum(not block.thrown_out for block in blocks)
-    lines = [f"latency: {counted} of {len(blocks)} blocks of four processes count"]
-    lines += [
-        f"block {number} thrown out: {printable(block.thrown_out)}"
-        for number, block in enumerate(blocks, 1)
-        if block.thrown_out
-    ]
+    reasons = [(n, block.thrown_out) for n, block in enumerate(blocks, 1) if block.thrown_out]
+    text = f"latency: {len(blocks) - len(reasons)} of {len(blocks)} blocks of four processes count"
+    if len(reasons) == 1:
+        number, reason = reasons[0]
+        text += f"; block {number} thrown out: {printable(reason)}"
+    elif reasons:
+        text += f"; why {len(reasons)} were thrown out is in results.json"
+    lines = [text]
     seen = [
         f"{name} {_range(values)} {unit}"
         for name, values, unit in (
@@ -75,7 +79,8 @@ def _effort(summary: SearchSummary) -> str:
         )
         if count
     ]
-    text = f"{summary.evaluations} evaluations in {summary.processes} processes"
+    noun = "process" if summary.processes == 1 else "processes"
+    text = f"{summary.evaluations} evaluations in {summary.processes} {noun}"
     if asides:
         text += f" ({', '.join(asides)})"
     if summary.repeats > 1:

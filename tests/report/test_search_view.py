@@ -107,9 +107,14 @@ def test_blocks_tell_what_does_not_count() -> None:
         ]
     )
     assert lines == [
-        "latency: 2 of 3 blocks of four processes count",
+        "latency: 2 of 3 blocks of four processes count; "
         "block 2 thrown out: its outer processes differ by +12.0%",
         "meanwhile: chip 41 to 55 °C, GPU 585 MHz",
+    ]
+    # A phone that is not steady throws out many: one line for all of them.
+    unsteady = [block, *(block.as_thrown_out(f"reason {number}") for number in range(9))]
+    assert blocks_text(unsteady)[:-1] == [
+        "latency: 1 of 10 blocks of four processes count; why 9 were thrown out is in results.json"
     ]
     assert len(blocks_text([LatencyBlock((1.0, 1.0), (1.0, 1.0))])) == 1
     assert blocks_text([]) == []
