@@ -32,6 +32,7 @@ from droidmace.report.phases import PhaseReporter
 from droidmace.results.bench import BenchComparison, BenchResult, CurrentUnit
 from droidmace.workflows.bench import bench
 from droidmace.workflows.bench_compare import (
+    FEWEST_SAMPLES,
     TOLERANCE,
     BenchRecord,
     Difference,
@@ -136,7 +137,13 @@ def bench_command(
         typer.Option("--allow-different", help="What may differ from the other session."),
     ] = None,
     gate: Annotated[
-        bool, typer.Option("--gate", help="With --compare: exit with 1 if a figure got slower.")
+        bool,
+        typer.Option(
+            "--gate",
+            help="With --compare: exit with 1 if a figure got slower. It judges by the scatter "
+            "within the two sessions; a phone that changed between them is not told from a model "
+            "that did.",
+        ),
     ] = False,
     adb_port: AdbPortOption = None,
     as_json: JsonOption = False,
@@ -158,10 +165,15 @@ def bench_command(
     other = read_bench(against) if against is not None else None
     meant = tuple(allow_different or ())
     if other is not None and result is not None:
-        comparison = compare(other, read_bench(result), tolerance=tolerance / 100, meant=meant)
+        later = read_bench(result)
+        if gate:
+            _check_samples(other, len(later.figures["latency_ms"]), later.where)
+        comparison = compare(other, later, tolerance=tolerance / 100, meant=meant)
         _show_comparison(comparison, as_json=as_json)
         _judge(comparison, gate=gate)
         return
+    if other is not None and gate:
+        _check_samples(other, processes, "this session")
     if config is None:
         raise InputError("say what to measure", hint="add -c FILE, a deployment file (YAML)")
     deployment = load_deployment(config)
@@ -217,6 +229,17 @@ def bench_command(
         Console().print(bench_view(found))
     if found.comparison is not None:
         _judge(found.comparison, gate=gate)
+
+
+def _check_samples(other: BenchRecord, count: int, where: str) -> None:
+    """Refuse a gate that no latency could fail, as there are too few samples for a verdict."""
+    for samples, of in ((len(other.figures["latency_ms"]), other.where), (count, where)):
+        if samples < FEWEST_SAMPLES:
+            raise InputError(
+                f"--gate cannot judge: {samples} of at least {FEWEST_SAMPLES} processes",
+                where=of,
+                hint=f"measure with --processes {FEWEST_SAMPLES} or more, better 10",
+            )
 
 
 def _rounds_of(other: BenchRecord | None) -> int | None:

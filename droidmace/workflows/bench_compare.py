@@ -21,6 +21,8 @@ from droidmace.results.bench import SCHEMA, BenchComparison, BenchResult, Change
 from droidmace.tuning.unpaired import MAX_SAMPLES, unpaired_ratio
 
 MAX_FILE_BYTES = 64 << 20
+FEWEST_SAMPLES = 4
+"""On each side: with fewer there is no interval (``tuning/unpaired.py``), and so no verdict."""
 TOLERANCE = 0.02
 """Sessions on one phone differ by a percent or two for no reason that anyone can name."""
 
@@ -205,7 +207,7 @@ def check_comparable(
             raise InputError(
                 f"measured something else: {'; '.join(other)}",
                 where=before.where,
-                hint=f"if the {kind} is what shall differ, say so: --allow-different {kind}",
+                hint=f"if the {kind} shall differ, say so: --allow-different {kind}",
             )
         told += [f"{kind} (as allowed): {one}" for one in other]
     return tuple(told)

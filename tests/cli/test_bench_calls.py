@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from droidmace.cli import build_app
-from droidmace.errors import DroidmaceError
+from droidmace.errors import DroidmaceError, InputError
 from droidmace.results import DeviceInfo
 from droidmace.results.bench import BenchProcess, BenchResult
 
@@ -42,8 +42,8 @@ def test_bad_calls(arguments, message):
     assert message in str(result.exception)
 
 
-def session(path: Path, latency_ms: float) -> str:
-    processes = tuple(BenchProcess(1.0, 1.0, latency_ms + n / 1000) for n in range(6))
+def session(path: Path, latency_ms: float, count: int = 6) -> str:
+    processes = tuple(BenchProcess(1.0, 1.0, latency_ms + n / 1000) for n in range(count))
     result = BenchResult(DeviceInfo("x", "device"), "net", {}, {"rounds": 5}, processes)
     path.write_text(json.dumps(result.as_document()))
     return str(path)
@@ -60,3 +60,17 @@ def test_two_files_without_a_phone(tmp_path):
     assert call("--compare", before, "--result", after).exit_code == 0
     wide = call("--compare", before, "--result", after, "--gate", "--tolerance", "5")
     assert wide.exit_code == 0
+
+
+def test_a_gate_that_nothing_could_fail_is_refused(tmp_path):
+    before = session(tmp_path / "a.json", 10.0)
+    few = session(tmp_path / "b.json", 99.0, count=3)
+    for arguments, where in (
+        (("--compare", before, "--result", few), few),
+        (("--compare", few, "--result", before), few),
+        (("--compare", before, *ON_X, "--processes", "3"), "this session"),
+    ):
+        refused = call(*arguments, "--gate").exception
+        assert isinstance(refused, InputError)
+        assert "3 of at least 4 processes" in str(refused)
+        assert refused.where == where
