@@ -48,6 +48,8 @@ def validation_view(result: ValidationResult, *, every_class: bool = False) -> R
         f" ({printable(device.gpu)})" if device.gpu else "",
     )
     lines: list[RenderableType] = [title, *below.lines(_taking_part(result))]
+    if result.bundle:
+        lines.append(below.line(f"with the bundle {printable(result.bundle)}"))
     if result.against:
         lines.append(below.line(f"against {printable(result.against)}"))
     if result.classification is not None:
@@ -63,6 +65,9 @@ def validation_view(result: ValidationResult, *, every_class: bool = False) -> R
     else:
         word = ("passed", "bold green") if result.passed else ("failed", "bold red")
         lines.append(Text.assemble("validation: ", word))
+    if result.looks_wrong and result.runtime != "cpu":
+        worst = min(result.outputs, key=lambda output: output.cosine.minimum).worst_sample
+        lines.append(Text(f"which op is wrong: droidmace bisect --sample {worst}"))
     return Group(*lines)
 
 
@@ -72,9 +77,8 @@ def _taking_part(result: ValidationResult) -> list[str]:
     rate = timings.images_per_s
     speed = f"{duration(timings.wall_s)}, {duration(timings.run_s)} of it mace_run"
     if rate is not None:
-        speed += f"; {figure(rate)} images/s in {timings.chunks} chunk" + "s" * (
-            timings.chunks != 1
-        )
+        chunks = "1 chunk" if timings.chunks == 1 else f"{timings.chunks:,} chunks"
+        speed += f"; {figure(rate)} images/s in {chunks}"
     if timings.resumed:
         speed += f"; {timings.resumed:,} samples from an earlier call"
     return [*lines, speed]

@@ -168,6 +168,8 @@ class ValidationResult:
     took_part: int
     timings: ValidationTimings
     against: str = ""
+    bundle: str = ""
+    """Whose compiled program and tuned parameters the phone ran with, if that was asked for."""
     classification: Classification | None = None
     outputs: tuple[OutputSimilarity, ...] = ()
     threshold: GateOutcome | None = None
@@ -190,6 +192,14 @@ class ValidationResult:
     def passed(self) -> bool | None:
         """Whether the threshold and every gate are met; None if there was nothing to judge."""
         return all(gate.passed for gate in self.judgements) if self.judgements else None
+
+    @property
+    def looks_wrong(self) -> bool:
+        """Whether a judgement on compared values failed: no matter of labels."""
+        return any(
+            not one.passed and one.found is not None and one.name not in LABEL_GATES
+            for one in self.judgements
+        )
 
     @property
     def smallest_cosine(self) -> float | None:
@@ -225,6 +235,7 @@ class ValidationResult:
             "asked": self.asked,
             "took_part": self.took_part,
             "against": self.against or None,
+            "bundle": self.bundle or None,
             "passed": self.passed,
             "threshold": self.threshold.as_document() if self.threshold else None,
             "gates": [gate.as_document() for gate in self.gates],

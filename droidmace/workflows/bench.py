@@ -25,6 +25,7 @@ from droidmace.workflows.bench_request import BenchFiles, BenchRequest, check_re
 from droidmace.workflows.bench_runs import BenchRuns
 from droidmace.workflows.measure import base_invocation, programs_text
 from droidmace.workflows.phase import NoteCallback, Phase
+from droidmace.workflows.shipped_files import refuse_other_gpu
 from droidmace.workflows.staging import push_files
 from droidmace.workflows.workplace import Workplace, find_workplace, taken
 
@@ -68,6 +69,8 @@ class _Story:
             place = find_workplace(
                 self._request.phone, needed_bytes=files.model.size_bytes + _size(files)
             )
+            if files.bundle is not None:
+                refuse_other_gpu(files.bundle, place.device_info)
             phase.summary = place.summary
             if (other := self._request.against) is not None:
                 # The request was checked as if the phone were the same; now it is known.

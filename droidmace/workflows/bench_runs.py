@@ -28,6 +28,7 @@ from droidmace.workflows.measure import (
     emptied_storage,
     times_of,
 )
+from droidmace.workflows.shipped_files import check_taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,21 +68,14 @@ class BenchRuns:
         proof = replace(self._warm(rounds=1), vlog_level=PROVE_SOURCES_VLOG)
         first = self._run(proof)
         sources = first.programs
-        warning = ""
-        if shipped and sources.source:
-            total = len(sources.source) + len(sources.cache)
-            warning = (
-                f"{len(sources.source)} of {total} programs were built from source at the first "
-                "start: the phone does not take all of the bundle's compiled program; what is "
-                "measured is a start after that one"
-            )
-        if self._parameters and not first.applied:
-            raise MaceRunOutputError(
-                "no kernel runs with the bundle's tuned parameters",
-                where=self._device.serial,
-                hint="does the model run on the GPU? 'droidmace inspect' on the bundle tells what "
-                "it was made for",
-            )
+        warning = check_taken(
+            program=shipped,
+            parameters=bool(self._parameters),
+            first=first,
+            serial=self._device.serial,
+        )
+        if warning:
+            warning += "; what is measured is a start after that one"
         # What was built has been stored by now: this one shows whether it is used.
         second = self._run(proof) if sources.source else first
         if not shipped and sources.source and not second.programs.cache:

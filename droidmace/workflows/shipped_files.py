@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from droidmace.bundle.reader import Bundle, read_bundle
-from droidmace.errors import InputError
+from droidmace.errors import InputError, MaceRunOutputError
 from droidmace.files import sha256_of_file
+from droidmace.results import DeviceInfo, MaceRunResult
 from droidmace.workflows.models import ModelFiles
 
 
@@ -48,3 +49,44 @@ def shipped_files(folder: Path, model_files: ModelFiles) -> ShippedFiles:
         for record in (manifest.compiled_program, manifest.tuned_parameters)
     )
     return ShippedFiles(bundle, program, parameters)
+
+
+def refuse_other_gpu(bundle: Bundle, device: DeviceInfo) -> None:
+    """Refuse tuned parameters of another GPU: sizes of work-groups that this one may not run.
+
+    A compiled program needs no check: MACE itself passes over one that does not fit. Raises
+    ``InputError``.
+    """
+    manifest = bundle.manifest
+    made_on = manifest.device
+    if manifest.tuned_parameters not in manifest.worth_shipping or not (made_on.gpu and device.gpu):
+        return
+    if made_on.gpu != device.gpu:
+        raise InputError(
+            f"was tuned for {made_on.gpu} ({made_on.model}, {made_on.soc}); this phone has "
+            f"{device.gpu} ({device.model}, {device.soc})",
+            where=str(bundle.paths.folder),
+            hint="give a bundle that was tuned on such a phone, or leave --bundle out",
+        )
+
+
+def check_taken(*, program: bool, parameters: bool, first: MaceRunResult, serial: str) -> str:
+    """Whether a first start, at VLOG 3, ran with what was shipped; a warning if not with all of it.
+
+    Raises ``MaceRunOutputError`` where no kernel runs with the tuned parameters.
+    """
+    if parameters and not first.applied:
+        raise MaceRunOutputError(
+            "no kernel runs with the bundle's tuned parameters",
+            where=serial,
+            hint="does the model run on the GPU? 'droidmace inspect' on the bundle tells what it "
+            "was made for",
+        )
+    sources = first.programs
+    if not program or not sources.source:
+        return ""
+    total = len(sources.source) + len(sources.cache)
+    return (
+        f"{len(sources.source)} of {total} programs were built from source at the first start: the "
+        "phone does not take all of the bundle's compiled program"
+    )

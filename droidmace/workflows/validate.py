@@ -12,11 +12,13 @@ import hashlib
 import json
 import posixpath
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from droidmace.errors import DroidmaceError
+from droidmace.bundle.writer import name_part
+from droidmace.errors import DroidmaceError, InputError
 from droidmace.files import write_atomically
 from droidmace.formats.netdef import DeviceType, parse_model, serialize_model
 from droidmace.graphs.runtime import on_runtime
@@ -29,9 +31,16 @@ from droidmace.validation.similarity import SimilarityTally
 from droidmace.validation.sources.plugin import AccuracyPlugin
 from droidmace.validation.store import OutputStore
 from droidmace.workflows.batch import BatchRunner
-from droidmace.workflows.measure import base_invocation, batch_invocation, make_folders
+from droidmace.workflows.measure import (
+    PROVE_SOURCES_VLOG,
+    base_invocation,
+    batch_invocation,
+    make_folders,
+    programs_text,
+)
 from droidmace.workflows.phase import NoteCallback, Phase
-from droidmace.workflows.references import CPU, OwnOutputs
+from droidmace.workflows.references import CPU, ONNXRUNTIME, OwnOutputs
+from droidmace.workflows.shipped_files import ShippedFiles, check_taken, refuse_other_gpu
 from droidmace.workflows.staging import push_files
 from droidmace.workflows.validate_feed import Feed
 from droidmace.workflows.validate_plan import Plan
@@ -81,10 +90,13 @@ class _Story:
     def tell(self) -> ValidationResult:
         with contextlib.ExitStack() as stack:
             with self._phase("probe") as phase:
+                _check_places(self._request)
                 plan = stack.enter_context(Plan(self._request))
                 self._warnings += plan.warnings
                 needed_bytes = plan.model_files.size_bytes + plan.input_bytes
                 place = find_workplace(self._request.phone, needed_bytes=needed_bytes)
+                if plan.shipped is not None:
+                    refuse_other_gpu(plan.shipped.bundle, place.device_info)
                 setup = self._setup(plan, place)
                 phase.summary = f"{place.summary}; {plan.count:,} samples"
             lock = stack.enter_context(taken(place.device, self._phase, self._warnings))
@@ -93,15 +105,18 @@ class _Story:
             identity = self._identity(setup)
             work = self._work_folder(setup, identity)
             if self._request.fresh:
-                shutil.rmtree(work, ignore_errors=True)
+                _remove(work)
+            if plan.shipped is not None:
+                with self._phase("prepare") as phase:
+                    self._prove_program(setup, plan.shipped, phase)
             with _kept_told(work, identity, plan.count):
                 result = self._run(setup, identity, work)
             lock.check()
         with self._phase("result") as phase:
-            path = self._request.out_dir / f"{setup.place.file_name}.validation.json"
+            path = self._request.out_dir / _result_name(self._request, setup.place)
             write_atomically(path, (json.dumps(result.as_document(), indent=2) + "\n").encode())
             # Only now: what was computed is not computed again if something fails until here.
-            shutil.rmtree(work)
+            _remove(work)
             phase.summary = str(path)
         return result
 
@@ -141,6 +156,22 @@ class _Story:
             device.push(shipped.program, layout.compiled_program(_SHIPPED))
         if shipped.parameters is not None:
             device.push(shipped.parameters, _parameters_path(setup.place))
+
+    def _prove_program(self, setup: _Setup, shipped: ShippedFiles, phase: Phase) -> None:
+        """One start that is not counted shows what the phone takes of a bundle."""
+        place = setup.place
+        session = MaceRunSession(place.device, place.layout.root)
+        proof = replace(setup.base, rounds=1, vlog_level=PROVE_SOURCES_VLOG)
+        result = session.run(proof, timeout_s=self._request.settings.timeout_s)
+        warning = check_taken(
+            program=shipped.program is not None,
+            parameters=shipped.parameters is not None,
+            first=result,
+            serial=place.device.serial,
+        )
+        if warning:
+            self._warnings.append(warning)
+        phase.summary = programs_text(result)
 
     def _identity(self, setup: _Setup) -> dict[str, str]:
         """What the outputs depend on."""
@@ -187,6 +218,11 @@ class _Story:
                 with self._phase("plugin") as phase:
                     said = _judged_by(plan.plugin, store, plan.count)
                     phase.summary = said.splitlines()[-1] if said else "it said nothing"
+            if feed.not_finite:
+                self._warnings.append(
+                    f"{feed.not_finite:,} samples have NaN or infinity in their inputs, the first "
+                    f"is {feed.first_not_finite}: what comes out says nothing"
+                )
             if plan.trouble:
                 self._warnings.append(f"reference outputs are not kept: {plan.trouble}")
             result = ValidationResult(
@@ -198,6 +234,7 @@ class _Story:
                 took_part=plan.count,
                 timings=timings,
                 against=reference.description if reference is not None else "",
+                bundle=str(request.bundle) if request.bundle is not None else "",
                 classification=classes.result() if classes is not None else None,
                 outputs=tuple(_named(plan, tally.result()) for tally in similarity.values()),
                 identity=identity,
@@ -292,12 +329,53 @@ def _kept_told(work: Path, identity: Mapping[str, str], count: int) -> Iterator[
         kept = f"{done:,} of {count:,} samples are done"
         if done:
             kept += " and kept: the same command goes on there"
+        else:
+            _remove(work)
         if isinstance(error, DroidmaceError):
             error.hint = f"{error.hint}; {kept}" if error.hint else kept
         else:
             # Ctrl-C, or SIGTERM and SIGHUP, whose argument is the exit code.
             error.add_note(kept)
         raise
+
+
+def _check_places(request: ValidateRequest) -> None:
+    """Refuse what cannot be written before a phone works for it. Raises ``InputError``."""
+    places = [request.out_dir]
+    if request.save_outputs is not None:
+        places.append(request.save_outputs.parent)
+    for folder in places:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise InputError(
+                f"cannot be written to: {error.strerror or error}",
+                where=str(folder),
+                hint="give another folder",
+            ) from error
+
+
+def _result_name(request: ValidateRequest, place: Workplace) -> str:
+    """Of the result: what was run and held against what, so that no other kind is overwritten."""
+    parts = [place.file_name]
+    if request.dataset is not None:
+        named = request.dataset.images or request.dataset.arrays
+        parts += [name_part(named.stem)] if named is not None else []
+    if request.bundle is not None:
+        parts.append("bundle")
+    if request.chosen_against != ONNXRUNTIME:
+        parts.append(f"against_{name_part(Path(request.chosen_against).stem)}")
+    return ".".join([*parts, "validation.json"])
+
+
+def _remove(work: Path) -> None:
+    """Remove a folder of work; of a link, the link alone."""
+    if work.is_symlink():
+        work.unlink()
+    elif work.exists():
+        shutil.rmtree(work)
 
 
 def _samples_in(work: Path, identity: Mapping[str, str]) -> int:

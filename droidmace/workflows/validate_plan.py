@@ -18,6 +18,7 @@ from droidmace.validation.pipeline import prepared
 from droidmace.validation.reference import ReferenceOutputs
 from droidmace.validation.samples import Sample, SampleSource, input_bytes
 from droidmace.validation.sources.plugin import AccuracyPlugin
+from droidmace.validation.stored_outputs import StoredOutputs
 from droidmace.workflows.datasets import open_source, preprocess_of
 from droidmace.workflows.models import find_model_files
 from droidmace.workflows.references import CPU, NONE, ONNXRUNTIME, open_reference
@@ -53,6 +54,13 @@ class Plan:
             shipped_files(request.bundle, self.model_files) if request.bundle is not None else None
         )
         self.against = request.chosen_against
+        if self.against == CPU and model.runtime == CPU:
+            raise InputError(
+                f"{model.name} runs on the phone's processor itself: its outputs would be held "
+                "against themselves",
+                where=f"--against {CPU}" if request.against else "droidmace.validate.against",
+                hint=f"give --against {ONNXRUNTIME}, a file of outputs, or {NONE}",
+            )
         asked_by = request.comparison_asked_by
         with ExitStack() as stack:
             chosen = stack.enter_context(
@@ -60,13 +68,14 @@ class Plan:
             )
             self.reference: ReferenceOutputs | None = chosen.outputs
             self._cache = chosen.cache
+            self._check_stored()
             # Read now: what is wrong with every sample shows before the phone is taken.
             self.first = next(self.read(0, 1))
             labelled = self.first.label is not None
             self.has_classes = len(model.outputs) == 1 and (
                 labelled or (self.compares and _is_vector(model.outputs[0].shape))
             )
-            self._check_gates(request.settings.gates.wanted, labelled)
+            self._check_gates(request.settings.gates.wanted, labelled, chosen.missing)
             self.warnings = (*((chosen.missing,) if chosen.missing else ()), *self._told(labelled))
             if self.against == NONE and model.asks_for_similarity:
                 self.warnings += (
@@ -90,11 +99,25 @@ class Plan:
         """Whether outputs are held against others."""
         return self.reference is not None or self.against == CPU
 
-    def _check_gates(self, gates: Mapping[str, float], labelled: bool) -> None:
-        """Refuse what cannot be judged. Raises ``InputError``."""
+    def _check_stored(self) -> None:
+        """Refuse too few stored outputs. Raises ``InputError``."""
+        stored = self.reference
+        if isinstance(stored, StoredOutputs) and stored.count < self.count:
+            raise InputError(
+                f"holds the outputs of {stored.count:,} samples, and {self.count:,} are asked for",
+                where=stored.description,
+                hint=f"give --limit {stored.count}, or another --against",
+            )
+
+    def _check_gates(self, gates: Mapping[str, float], labelled: bool, missing: str) -> None:
+        """Refuse what cannot be judged. Raises ``InputError``.
+
+        ``missing``: why there is no reference, if it is not that nobody wanted one.
+        """
         if not (labelled or self.compares or self.plugin is not None):
             raise InputError(
-                "there are no labels, and nothing to hold the outputs against",
+                "there are no labels, and nothing to hold the outputs against"
+                + (f": {missing}" if missing else ""),
                 where=self.name,
                 hint=f"give labels, or --against {CPU}, {ONNXRUNTIME} or a file of outputs",
             )
@@ -127,7 +150,7 @@ class Plan:
                 f"labels are not used: {self._model.name} has {outputs} outputs, and which of "
                 "them tells the classes is not known",
             )
-        elif self.has_classes and not labelled:
+        elif self.has_classes and not labelled and self.plugin is None:
             told += ("there are no labels, so no Top-1: give them with --labels",)
         return told
 

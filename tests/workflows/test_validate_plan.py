@@ -64,7 +64,7 @@ def unlabelled(tmp_path: Path) -> Path:
     return path
 
 
-ASKING = {
+ASKING: dict[str, dict[str, Any]] = {
     "--against": {"against": "reference"},
     "droidmace.validate.against": {"validate": {"against": "reference"}},
     "validation_threshold of fashion_mnist": {"model": {"validation_threshold": {"GPU": 0.9}}},
