@@ -66,11 +66,13 @@ def phones_root() -> Path:
     chosen = os.environ.get(ROOT_VARIABLE)
     if chosen:
         return Path(chosen).absolute()
+    state = Path(os.environ.get("XDG_STATE_HOME", ""))
     try:
-        state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+        if not state.is_absolute():  # nor is a relative one followed, as its specification says
+            state = Path.home() / ".local" / "state"
     except RuntimeError as exc:
         raise EmulatorError("this user has no home folder", hint=f"set {ROOT_VARIABLE}") from exc
-    return Path(state) / "droidmace" / "phones"
+    return state / "droidmace" / "phones"
 
 
 def start_phone(

@@ -304,6 +304,15 @@ def test_a_folder_that_cannot_be_written(
     assert manager.ROOT_VARIABLE in str(caught.value.hint)
 
 
+def test_where_phones_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(manager.ROOT_VARIABLE, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", "relative")
+    assert manager.phones_root() == tmp_path / ".local/state/droidmace/phones"
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    assert manager.phones_root() == tmp_path / "state/droidmace/phones"
+
+
 def test_missing_driver(phone_lab: PhoneLab, tmp_path: Path) -> None:
     with pytest.raises(EmulatorError, match="no OpenCL driver 'quantum'") as caught:
         manager.start_phone("driverless", driver="quantum")
