@@ -18,7 +18,7 @@ help:
 	@echo "make clean   stop emulated phones of this checkout, remove $(VENV) and what was built"
 
 demo: packages-demo $(VENV)/.demo
-	$(BIN)/droidmace tune --emulate 1 --config configs/fashion_mnist.yml --out out/demo
+	$(BIN)/droidmace tune --emulate --config configs/fashion_mnist.yml --out out/demo
 
 test: packages-test $(VENV)/.dev check
 	$(BIN)/python -m pytest -n 2 --dist loadfile
