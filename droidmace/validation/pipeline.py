@@ -17,7 +17,7 @@ import numpy as np
 from droidmace.errors import InputError
 from droidmace.validation.layouts import TensorLike
 from droidmace.validation.preprocess import Preprocess
-from droidmace.validation.samples import RawSample, Sample, SampleSource, Tensor
+from droidmace.validation.samples import RawSample, Sample, SampleSource, Tensor, input_values
 
 _RUN_SAMPLES = 256
 _RUN_BYTES = 16 << 20
@@ -164,10 +164,14 @@ def _given(raw: RawSample, tensors: tuple[TensorLike, ...]) -> dict[str, Tensor]
                 where=raw.name,
                 hint="check input_shapes of the deployment file",
             )
-        if tensor.data_type == "int32":
-            found[tensor.name] = np.ascontiguousarray(values, dtype=np.int32)
-        else:
-            found[tensor.name] = np.ascontiguousarray(values, dtype=np.float32)
+        try:
+            found[tensor.name] = input_values(values, tensor.data_type)
+        except ValueError as error:
+            raise InputError(
+                f"input {tensor.name!r}: {error}",
+                where=raw.name,
+                hint="give numbers of the type that input_data_types of the deployment file says",
+            ) from error
     return found
 
 

@@ -58,6 +58,26 @@ class SampleSource(Protocol):
         ...
 
 
+def input_values(values: NDArray[Any], data_type: str) -> Tensor:
+    """Values as the model takes them: int32 if that is its ``data_type``, or else float32.
+
+    Raises ``ValueError`` for what would become other numbers without a word: complex ones, and for
+    int32 those that are not whole or beyond it.
+    """
+    if values.dtype.kind not in "biufO":
+        raise ValueError(f"{values.dtype} is not a real number")
+    if data_type != "int32":
+        # Beyond float32 is infinity, which is counted as such.
+        with np.errstate(over="ignore"):
+            return np.ascontiguousarray(values, dtype=np.float32)
+    with np.errstate(invalid="ignore"):
+        found = np.ascontiguousarray(values, dtype=np.int32)
+    if not np.array_equal(found, values):
+        wrong = values[found != values].flat[0]
+        raise ValueError(f"{wrong} is no int32")
+    return found
+
+
 def input_bytes(values: Tensor) -> bytes:
     """An input's file as ``mace_run`` reads it: raw, little endian."""
     return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
@@ -75,3 +95,8 @@ class Sample:
     name: str
     label: int | None
     inputs: Mapping[str, Tensor]
+
+    @property
+    def finite(self) -> bool:
+        """Whether no input holds NaN or infinity."""
+        return all(bool(np.isfinite(values).all()) for values in self.inputs.values())

@@ -66,6 +66,9 @@ class Feed:
         self._pool = ThreadPoolExecutor(1, "reference")
         self.reference_s = 0.0
         """Time that the reference took, on its own thread."""
+        self.not_finite = 0
+        """Samples whose inputs hold NaN or infinity."""
+        self.first_not_finite = ""
 
     def __enter__(self) -> Self:
         return self
@@ -117,6 +120,9 @@ class Feed:
             labels: list[int] = []
             for sample in self._read(first, end):
                 inputs.append(sample.inputs)
+                if not sample.finite:
+                    self.not_finite += 1
+                    self.first_not_finite = self.first_not_finite or sample.name
                 labels.append(-1 if sample.label is None else sample.label)
         except BaseException:
             inputs.close()

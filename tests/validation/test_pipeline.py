@@ -117,7 +117,7 @@ class Ready:
 def test_inputs_that_are_ready_get_the_models_types() -> None:
     tensors = [AnInput(), AnInput((1, 2), name="ids", data_type="int32", data_format="NONE")]
     given_ = {"image": noise(1, 1, 4, 4), "ids": np.array([[1, 2]], np.int64)}
-    (sample,) = prepared(Ready(given_), Preprocess(), tensors, 0, 1)  # type: ignore[arg-type]
+    (sample,) = prepared(Ready(given_), Preprocess(), tensors, 0, 1)
     assert sample.inputs["image"].dtype == np.float32
     assert sample.inputs["ids"].dtype == np.int32
     assert sample.inputs["ids"].tolist() == [[1, 2]]
@@ -134,3 +134,28 @@ def test_inputs_that_are_ready_get_the_models_types() -> None:
 def test_ready_inputs_that_do_not_fit(given_: dict[str, Tensor], complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
         list(prepared(Ready(given_), Preprocess(), [AnInput()], 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("ids", "complaint"),
+    [
+        (np.array([[1.0, 2.5]]), r"s0: input 'ids': 2\.5 is no int32"),
+        (np.array([[1, 1 << 40]]), "'ids': 1099511627776 is no int32"),
+        (np.array([[0.0, np.nan]]), "'ids': nan is no int32"),
+        (np.array([[1, 2j]]), "'ids': complex128 is not a real number"),
+    ],
+)
+def test_values_do_not_become_others_without_a_word(ids: Tensor, complaint: str) -> None:
+    tensor = AnInput((1, 2), name="ids", data_type="int32", data_format="NONE")
+    with pytest.raises(InputError, match=complaint):
+        list(prepared(Ready({"ids": ids}), Preprocess(), [tensor], 0, 1))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_sample_knows_whether_its_inputs_are_finite() -> None:
+    image = noise(1, 1, 4, 4).astype(np.float64)
+    # The last is a number, but none of float32.
+    for value, finite in [(3.0, True), (np.nan, False), (-np.inf, False), (1e300, False)]:
+        image[0, 0, 1, 1] = value
+        (sample,) = prepared(Ready({"image": image}), Preprocess(), [AnInput()], 0, 1)  # type: ignore[dict-item]
+        assert sample.finite is finite

@@ -98,3 +98,18 @@ def test_the_inputs_of_a_chunk_are_a_sequence(tmp_path: Path) -> None:
         assert chunk.inputs[-1]["ids"] == IDS[2].tobytes()
         with pytest.raises(IndexError):
             chunk.inputs[3]
+
+
+def test_samples_with_nan_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
+    def spoilt(begin: int, end: int) -> Iterator[Sample]:
+        for sample in read(begin, end):
+            image = sample.inputs["image"].astype(np.float32)
+            image[..., 0] = np.nan if sample.index in {6, 8} else 0.0
+            yield Sample(sample.index, sample.name, None, {**sample.inputs, "image": image})
+
+    with Feed(spoilt, None, None, {}, tmp_path) as feed:
+        feed.known(0, 5)
+        assert (feed.not_finite, feed.first_not_finite) == (0, "")
+        for _ in feed.chunks([range(5, COUNT)], lambda: 2):
+            pass
+        assert (feed.not_finite, feed.first_not_finite) == (2, "6")

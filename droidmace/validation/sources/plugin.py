@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from droidmace.errors import InputError
 from droidmace.files import sha256_of_file
 from droidmace.validation.layouts import TensorLike
-from droidmace.validation.samples import RawSample, Tensor
+from droidmace.validation.samples import RawSample, Tensor, input_values
 
 CLASS = "AccuracyValidator"
 MAX_SAMPLES = 1_000_000_000
@@ -178,10 +178,8 @@ class AccuracyPlugin:
                 raise self._wrong(call, f"gave {names}, but no {tensor.name!r}")
             values: Tensor
             try:
-                if tensor.data_type == "int32":
-                    values = np.array(found[tensor.name], dtype=np.int32)
-                else:
-                    values = np.array(found[tensor.name], dtype=np.float32)
+                # A copy: the plugin may use its own array again.
+                values = input_values(np.array(found[tensor.name]), tensor.data_type)
             except (ValueError, TypeError, OverflowError) as error:
                 raise self._wrong(
                     call, f"{tensor.name!r} is no array of numbers: {error}"

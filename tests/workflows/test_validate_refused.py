@@ -1,0 +1,96 @@
+"""Comparisons that would say nothing, and advice that fits where it is given."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from droidmace.config import load_deployment
+from droidmace.errors import InputError
+from droidmace.workflows.validate_plan import Plan
+from droidmace.workflows.validate_request import ValidateRequest
+from droidmace.workflows.workplace import PhoneRequest
+
+ROOT = Path(__file__).resolve().parents[2]
+FASHION = ROOT / "configs" / "fashion_mnist.yml"
+PLUGIN = """
+import numpy as np
+
+class AccuracyValidator(object):
+    def sample_size(self):
+        return 3
+
+    def batch_size(self):
+        return 2
+
+    def preprocess(self, start, end, **kwargs):
+        return {"image": np.zeros((end - start, 1, 28, 28))}
+
+    def postprocess(self, start, end, outputs, **kwargs):
+        pass
+
+    def result(self):
+        return "fine"
+"""
+
+
+def request(
+    folder: Path,
+    dataset: dict[str, Any],
+    *,
+    runtime: str = "gpu",
+    validate: dict[str, Any] | None = None,
+    against: str | None = None,
+) -> ValidateRequest:
+    document = yaml.safe_load(FASHION.read_text().replace("../examples", str(ROOT / "examples")))
+    document["models"]["fashion_mnist"]["runtime"] = runtime
+    document["droidmace"] |= {"dataset": dataset, "validate": validate or {}}
+    path = folder / "net.yml"
+    path.write_text(yaml.safe_dump(document))
+    deployment = load_deployment(path)
+    return ValidateRequest(
+        phone=PhoneRequest(serial="x", deployment=deployment, model_name="fashion_mnist"),
+        dataset=None,
+        settings=deployment.validate,
+        out_dir=folder,
+        against=against,
+        allow_plugin=True,
+        cache=False,
+    )
+
+
+@pytest.fixture
+def unlabelled(tmp_path: Path) -> dict[str, Any]:
+    np.savez(tmp_path / "images.npz", images=np.zeros((3, 28, 28), np.uint8))
+    return {"arrays": "images.npz"}
+
+
+def test_outputs_are_not_held_against_themselves(
+    tmp_path: Path, unlabelled: dict[str, Any]
+) -> None:
+    with pytest.raises(InputError, match=r"--against cpu: fashion_mnist runs on .* itself"):
+        Plan(request(tmp_path, unlabelled, runtime="cpu", against="cpu"))
+    with pytest.raises(InputError, match=r"droidmace\.validate\.against: .* itself"):
+        Plan(request(tmp_path, unlabelled, runtime="cpu", validate={"against": "cpu"}))
+    with Plan(request(tmp_path, unlabelled, runtime="cpu+gpu", against="cpu")) as plan:
+        assert plan.compares
+
+
+def test_a_reference_that_is_missing_is_named_where_it_is_missed(
+    tmp_path: Path, unlabelled: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(InputError, match=r"no labels, and nothing .*droidmace\[reference\]"):
+        Plan(request(tmp_path, unlabelled))
+
+
+def test_a_plugin_is_not_told_to_bring_labels(tmp_path: Path) -> None:
+    (tmp_path / "validator.py").write_text(PLUGIN)
+    with Plan(request(tmp_path, {"plugin": "validator.py"})) as plan:
+        assert plan.has_classes
+        assert plan.warnings == ()
