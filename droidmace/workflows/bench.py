@@ -98,11 +98,14 @@ class _Story:
                 self._warnings.append(prepared.warning)
             proof = prepared.result
             sources = proof.programs
-            phase.summary = programs_text(proof) + (
-                f", {len(proof.applied)} kernels with tuned parameters" if proof.applied else ""
+            has_programs = bool(sources.source or sources.cache)
+            phase.summary = (
+                programs_text(proof) if has_programs else "no OpenCL programs, so no cold starts"
             )
+            if proof.applied:
+                kernels = _counted(len(proof.applied), "kernel", "kernels")
+                phase.summary += f", {kernels} with tuned parameters"
         identity = _identity(request, files, place, proof)
-        has_programs = bool(sources.source or sources.cache)
         with contextlib.ExitStack() as stack:
             if settings.pin_governors:
                 pin = stack.enter_context(pinned_governors(device))

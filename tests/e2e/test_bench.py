@@ -334,7 +334,9 @@ def test_a_model_of_the_cpu_has_no_programs_and_no_cold_start(
     config.write_text(f"{text}droidmace:\n  models:\n    tiny_cpu: {files}\n")
     phone = PhoneRequest(own_phone.serial, load_deployment(config), "tiny_cpu")
     settings = BenchSettings(rounds=2, processes=1)
-    result = bench(BenchRequest(phone=phone, settings=settings), lambda _: None)
+    notes: list[PhaseNote] = []
+    result = bench(BenchRequest(phone=phone, settings=settings), notes.append)
+    assert "no OpenCL programs, so no cold starts" in [note.text for note in notes]
     assert result.identity["runtimes"] == "CPU"
     assert (result.programs_from_source, result.programs_from_cache, result.cold) == (0, 0, ())
     assert result.profile is not None
