@@ -165,6 +165,11 @@ def bench_command(
     other = read_bench(against) if against is not None else None
     meant = tuple(allow_different or ())
     if other is not None and result is not None:
+        if serial is not None or emulate:
+            raise InputError(
+                "--result and a phone exclude each other",
+                hint="leave out --result to measure, or --serial and --emulate to compare files",
+            )
         later = read_bench(result)
         if gate:
             _check_samples(other, len(later.figures["latency_ms"]), later.where)
@@ -214,6 +219,8 @@ def bench_command(
     check_request(request(serial or "", adb_port))
     if out is not None and not out.parent.is_dir():
         raise InputError("no such folder", where=str(out.parent), hint="make it, or check --out")
+    if out is not None and out.is_dir():
+        raise InputError("is a folder", where=str(out), hint="--out names a file")
     console = Console(stderr=as_json)
     with contextlib.ExitStack() as stack:
         one, port = stack.enter_context(
@@ -221,12 +228,13 @@ def bench_command(
         )
         reporter = stack.enter_context(PhaseReporter(console))
         found = bench(request(one, port), reporter)
-    if out is not None:
-        _write(found, out)
+    # Shown first: a disk that is full by now does not take the result along.
     if as_json:
         typer.echo(json.dumps(found.as_document(), indent=2))
     else:
         Console().print(bench_view(found))
+    if out is not None:
+        _write(found, out)
     if found.comparison is not None:
         _judge(found.comparison, gate=gate)
 

@@ -30,6 +30,7 @@ _WARMER_C = 8.0
 _OTHER_CLOCK = 0.05
 _MAX_TEXT = 4096
 _SINGLE = "single_ms"
+_HINT = "give a file that 'droidmace bench --out FILE' of this version wrote"
 
 
 class Difference(StrEnum):
@@ -97,9 +98,11 @@ def read_bench(path: Path) -> BenchRecord:
     try:
         document = json.loads(data)
     except json.JSONDecodeError as error:
-        raise FormatError(f"not JSON: {error.msg}", offset=error.pos, where=str(path)) from error
+        raise FormatError(
+            f"not JSON: {error.msg}", offset=error.pos, where=str(path), hint=_HINT
+        ) from error
     except (ValueError, RecursionError) as error:  # not UTF-8, a huge number, too deep
-        raise FormatError(f"not JSON: {error}", where=str(path)) from error
+        raise FormatError(f"not JSON: {error}", where=str(path), hint=_HINT) from error
     return parse_bench(document, where=str(path))
 
 
@@ -255,7 +258,7 @@ class _Reader:
         return FormatError(
             message,
             where=self._where,
-            hint="give a file that 'droidmace bench --out FILE' of this version wrote",
+            hint=_HINT,
         )
 
     def mapping(self, value: object, key: str) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from droidmace.cli import build_app
-from droidmace.errors import DroidmaceError, InputError
+from droidmace.errors import DroidmaceError, FormatError, InputError
 from droidmace.results import DeviceInfo
 from droidmace.results.bench import BenchProcess, BenchResult
 
@@ -33,6 +33,7 @@ def call(*arguments: str):
         ((*ON_X, "--compare", "nowhere.json"), "cannot be read"),
         ((*ON_X, "--bundle", "/nowhere"), "cannot be read"),
         ((*ON_X, "--out", "/nowhere/a.json"), "no such folder"),
+        ((*ON_X, "--out", "/"), "is a folder"),
         ((*ON_X, "--model", "other"), "no model of the name"),
     ],
 )
@@ -60,6 +61,13 @@ def test_two_files_without_a_phone(tmp_path):
     assert call("--compare", before, "--result", after).exit_code == 0
     wide = call("--compare", before, "--result", after, "--gate", "--tolerance", "5")
     assert wide.exit_code == 0
+    phone = call("--compare", before, "--result", after, "-s", "x")
+    assert "--result and a phone exclude each other" in str(phone.exception)
+    other = tmp_path / "model.onnx"
+    other.write_bytes(b"\x08\x91")
+    refused = call("--compare", str(other), "--result", after).exception
+    assert isinstance(refused, FormatError)
+    assert "bench --out" in str(refused.hint)
 
 
 def test_a_gate_that_nothing_could_fail_is_refused(tmp_path):

@@ -262,6 +262,20 @@ def test_one_is_counted_as_one(droidmace: Droidmace, adreno_phone: Phone) -> Non
     assert "1 rounds" not in done.stdout
 
 
+def test_a_result_that_cannot_be_written_is_shown(
+    droidmace: Droidmace, adreno_phone: Phone
+) -> None:
+    # A folder that is there, and that nobody can make a file in.
+    done = droidmace(
+        "bench", "-s", adreno_phone.serial, "-c", FASHION, "--mace-run", QUICK, "--processes", 1,
+        "--rounds", 1, "--cold-runs", 0, "--no-ops", "--no-memory", "--no-pin",
+        "--out", "/proc/result.json",
+    )  # fmt: skip
+    assert done.code == 2
+    assert "cannot be written" in done.stderr
+    assert "start: first result" in done.stdout
+
+
 @pytest.fixture(scope="module")
 def own_phone(phone_lab: PhoneLab) -> Iterator[Phone]:
     phone = manager.start_phone("bench", "adreno")
