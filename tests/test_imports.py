@@ -14,11 +14,12 @@ import droidmace
 PACKAGE = Path(droidmace.__file__).parent
 
 # Modules that hold plain values or touch nothing but the interpreter: anyone may use them.
-COMMON = {"errors", "files", "resources", "__init__"}
+COMMON = {"errors", "files", "resources", "wording", "__init__"}
 # room -> rooms it may import (besides itself and COMMON)
 ARROWS: dict[str, set[str]] = {
     "errors": set(),
     "files": set(),
+    "wording": set(),
     "resources": set(),
     "results": set(),
     "yamltree": set(),

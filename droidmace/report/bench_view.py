@@ -24,6 +24,7 @@ from droidmace.results.bench import (
     Energy,
     OpProfile,
 )
+from droidmace.wording import counted
 
 SHOWN_OPS = 10
 
@@ -114,8 +115,8 @@ def _said(result: BenchResult) -> list[RenderableType]:
     """The lines below the table."""
     rounds = result.settings.get("rounds", 0)
     lines = [
-        f"a sample of the latency is one fresh process: its average over {rounds} "
-        + ("inference" if rounds == 1 else "inferences"),
+        "a sample of the latency is one fresh process: its average over "
+        + counted(rounds, "inference"),
         _programs(result),
     ]
     latency = Distribution.of(result.latencies_ms)
@@ -146,8 +147,7 @@ def _programs(result: BenchResult) -> str:
             f"{result.programs_from_source} from source"
         )
     if result.kernels_with_parameters:
-        noun = "kernel" if result.kernels_with_parameters == 1 else "kernels"
-        text += f"; {result.kernels_with_parameters} {noun} with tuned parameters"
+        text += f"; {counted(result.kernels_with_parameters, 'kernel')} with tuned parameters"
     return text
 
 
@@ -194,7 +194,8 @@ def _ops(profile: OpProfile) -> RenderableType:
     """The ops that take longest, and the types of all."""
     total = sum(op.avg_ms for op in profile.ops)
     table = Table(
-        title=f"ops in a process with --benchmark: {figure(total)} ms, {len(profile.ops)} ops",
+        title=f"ops in a process with --benchmark: {figure(total)} ms, "
+        + counted(len(profile.ops), "op"),
         title_justify="left",
         title_style="bold",
     )
@@ -215,7 +216,8 @@ def _ops(profile: OpProfile) -> RenderableType:
     lines: list[RenderableType] = [table]
     if len(ranked) > SHOWN_OPS:
         rest = sum(op.avg_ms for op in ranked[SHOWN_OPS:])
-        text = f"{len(ranked) - SHOWN_OPS} ops more: {figure(rest)} ms; all of them with --json"
+        more = counted(len(ranked) - SHOWN_OPS, "op")
+        text = f"{more} more: {figure(rest)} ms; all of them with --json"
         lines.append(Padding(Text(text, style="dim"), below.INDENT))
     if profile.by_type:
         lines.append(

@@ -15,6 +15,7 @@ from droidmace.report import lines as below
 from droidmace.report.curve import change, duration, figure, sparkline
 from droidmace.report.text import printable, shortened
 from droidmace.results import KernelWinner, LatencyBlock, SearchSummary
+from droidmace.wording import counted
 
 SHOWN_WINNERS = 10
 _KEY_WIDTH = 20
@@ -79,8 +80,10 @@ def _effort(summary: SearchSummary) -> str:
         )
         if count
     ]
-    noun = "process" if summary.processes == 1 else "processes"
-    text = f"{summary.evaluations} evaluations in {summary.processes} {noun}"
+    text = (
+        f"{counted(summary.evaluations, 'evaluation')} in "
+        f"{counted(summary.processes, 'process', 'processes')}"
+    )
     if asides:
         text += f" ({', '.join(asides)})"
     if summary.repeats > 1:

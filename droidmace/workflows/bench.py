@@ -19,6 +19,7 @@ from droidmace.devices.monitor import Monitor
 from droidmace.files import sha256_of_file
 from droidmace.results import MaceRunResult, RunTimes
 from droidmace.results.bench import BenchProcess, BenchResult
+from droidmace.wording import counted
 from droidmace.workflows.bench_compare import check_comparable, compare, record_of
 from droidmace.workflows.bench_energy import measure_energy
 from droidmace.workflows.bench_request import BenchFiles, BenchRequest, check_request
@@ -103,7 +104,7 @@ class _Story:
                 programs_text(proof) if has_programs else "no OpenCL programs, so no cold starts"
             )
             if proof.applied:
-                kernels = _counted(len(proof.applied), "kernel", "kernels")
+                kernels = counted(len(proof.applied), "kernel")
                 phase.summary += f", {kernels} with tuned parameters"
         identity = _identity(request, files, place, proof)
         with contextlib.ExitStack() as stack:
@@ -123,12 +124,12 @@ class _Story:
             if settings.singles:
                 with self._phase("singles") as phase:
                     singles = runs.singles_ms()
-                    phase.summary = _counted(len(singles), "single inference", "single inferences")
+                    phase.summary = counted(len(singles), "single inference")
             profile = None
             if settings.profile:
                 with self._phase("profile") as phase:
                     profile = runs.profile()
-                    phase.summary = f"{len(profile.ops)} ops"
+                    phase.summary = counted(len(profile.ops), "op")
             peak_kib = None
             if settings.memory:
                 with self._phase("memory") as phase:
@@ -195,7 +196,7 @@ class _Story:
                 what = "latency"
             else:
                 figures, what = [one.first_result_ms for one in found], "first result"
-            phase.summary = f"{what} {statistics.median(figures):.4g} ms in " + _counted(
+            phase.summary = f"{what} {statistics.median(figures):.4g} ms in " + counted(
                 count, "process", "processes"
             )
         return tuple(found)
@@ -217,10 +218,6 @@ def unsteadiness(latencies_ms: Sequence[float]) -> str:
         "the phone was not steady: the last third of the processes differs from the first by "
         f"{change:+.0%}"
     )
-
-
-def _counted(count: int, one: str, several: str) -> str:
-    return f"{count} {one if count == 1 else several}"
 
 
 def _size(files: BenchFiles) -> int:
