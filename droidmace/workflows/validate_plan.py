@@ -63,6 +63,7 @@ class Plan:
             )
         asked_by = request.comparison_asked_by
         with ExitStack() as stack:
+            stack.callback(getattr(self.source, "close", lambda: None))
             chosen = stack.enter_context(
                 open_reference(model, self.against, asked_by=asked_by, use_cache=request.cache)
             )
@@ -75,6 +76,7 @@ class Plan:
             self.has_classes = len(model.outputs) == 1 and (
                 labelled or (self.compares and _is_vector(model.outputs[0].shape))
             )
+            self._check_labels()
             self._check_gates(request.settings.gates.wanted, labelled, chosen.missing)
             self.warnings = (*((chosen.missing,) if chosen.missing else ()), *self._told(labelled))
             if self.against == NONE and model.asks_for_similarity:
@@ -108,6 +110,23 @@ class Plan:
                 where=stored.description,
                 hint=f"give --limit {stored.count}, or another --against",
             )
+
+    def _check_labels(self) -> None:
+        """Refuse a class that the model does not know, where labels are there before samples."""
+        labels: Sequence[int] | None = getattr(self.source, "labels", None)
+        if labels is None or not self.has_classes:
+            return
+        classes = self._model.outputs[0].element_count
+        for index, label in enumerate(labels[: self.count]):
+            if label >= classes:
+                sample = next(self.read(index, index + 1))
+                raise InputError(
+                    f"{sample.name} has the label {label}, but {self._model.name} knows the "
+                    f"classes 0 to {classes - 1}",
+                    where=self.name,
+                    hint="give labels of this model that count from 0, or shift them: "
+                    "droidmace.dataset.label_offset",
+                )
 
     def _check_gates(self, gates: Mapping[str, float], labelled: bool, missing: str) -> None:
         """Refuse what cannot be judged. Raises ``InputError``.

@@ -295,6 +295,13 @@ def test_what_is_no_file(folder: Path) -> None:
         open_image_folder(folder)
 
 
+def test_a_name_that_no_text_can_hold(folder: Path) -> None:
+    (folder / "b.png").rename(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.png"))
+    with pytest.raises(InputError, match="is not UTF-8") as caught:
+        open_image_folder(folder)
+    assert caught.value.where == f"{folder}/caf\\xe9.png"
+
+
 def test_an_image_that_goes_away_is_an_error(folder: Path) -> None:
     source = open_image_folder(folder)
     (folder / "b.png").unlink()

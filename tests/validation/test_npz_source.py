@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -158,3 +159,21 @@ def test_what_numpy_writes_is_read(
         path.write_bytes(path.read_bytes()[:-1])
         with pytest.raises(FormatError, match="bytes of values"):
             read_npy(path, max_bytes=1 << 20)
+
+
+def test_labels_are_counted_before_they_are_read(tmp_path: Path) -> None:
+    header = io.BytesIO()
+    count = 1 << 24
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "<i8", "fortran_order": False, "shape": (count,)}
+    )
+    np.savez(tmp_path / "x.npz", images=noise(2, 4, 4))
+    with zipfile.ZipFile(tmp_path / "x.npz", "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("labels.npy", header.getvalue() + bytes(8 * count))
+    tracemalloc.start()
+    try:
+        with pytest.raises(FormatError, match=f"holds {count} labels for 2"):
+            opened(tmp_path / "x.npz")
+        assert tracemalloc.get_traced_memory()[1] < 8 * count
+    finally:
+        tracemalloc.stop()

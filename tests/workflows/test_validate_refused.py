@@ -94,3 +94,17 @@ def test_a_plugin_is_not_told_to_bring_labels(tmp_path: Path) -> None:
     with Plan(request(tmp_path, {"plugin": "validator.py"})) as plan:
         assert plan.has_classes
         assert plan.warnings == ()
+
+
+def test_a_label_that_the_model_does_not_know_is_found_before_a_phone_works(
+    tmp_path: Path,
+) -> None:
+    labels = np.array([3, 9, 4, 10])
+    np.savez(tmp_path / "images.npz", images=np.zeros((4, 28, 28), np.uint8), labels=labels)
+    with pytest.raises(InputError, match=r"images\.npz\[3\] has the label 10, .* 0 to 9") as caught:
+        Plan(request(tmp_path, {"arrays": "images.npz"}))
+    assert "label_offset" in str(caught.value.hint)
+    with Plan(request(tmp_path, {"arrays": "images.npz", "label_offset": -1})) as plan:
+        assert plan.first.label == 2
+    with Plan(request(tmp_path, {"arrays": "images.npz", "limit": 3})) as plan:
+        assert plan.count == 3

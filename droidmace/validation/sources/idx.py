@@ -56,6 +56,11 @@ class IdxSource:
         return len(self._file)
 
     @property
+    def labels(self) -> tuple[int, ...] | None:
+        """All labels; None without."""
+        return self._labels
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The classes' names; empty if they are not known."""
         return self._classes
@@ -79,3 +84,7 @@ class IdxSource:
                 index = first + place
                 label = None if self._labels is None else self._labels[index]
                 yield RawSample(f"{self._file.path.name}[{index}]", label, pixels=image)
+
+    def close(self) -> None:
+        """Close the file; another read opens it again."""
+        self._file.close()

@@ -60,6 +60,11 @@ class ImageFolderSource:
         return len(self._files)
 
     @property
+    def labels(self) -> tuple[int, ...] | None:
+        """All labels; None without."""
+        return self._labels
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The classes' names; empty if they are not known."""
         return self._classes
@@ -221,7 +226,9 @@ def _by_names(
                 hint="names are relative to droidmace.dataset.images",
             )
         if name in values:
-            raise InputError(f"{text[:200]!r} stands there twice", where=where)
+            raise InputError(
+                f"{text[:200]!r} stands there twice", where=where, hint="keep one of the two lines"
+            )
         values[name] = label_of(label, classes, index, where)
     missing = [file.name for file in files if file.name not in values]
     if missing:

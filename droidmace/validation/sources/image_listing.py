@@ -30,8 +30,8 @@ def list_images(folder: Path) -> tuple[ImageFile, ...]:
 
     The folder may itself be a link, and so may a file, to another file in the folder.
 
-    Raises ``InputError`` for what cannot be listed, a link that leads out, a link to a folder, and
-    for an image's name on what is no file.
+    Raises ``InputError`` for what cannot be listed, a link that leads out, a link to a folder, a
+    name that is not UTF-8, and for an image's name on what is no file.
     """
     try:
         root = folder.resolve(strict=True)
@@ -73,6 +73,12 @@ def _below(folder: Path, root: Path, prefix: str, depth: int) -> Iterator[ImageF
             if entry.name.startswith("."):
                 continue
             name = prefix + entry.name
+            if not _is_text(name):
+                # Neither a list of labels nor a result could hold it.
+                shown = os.fsencode(entry.path).decode("utf-8", "backslashreplace")
+                raise InputError(
+                    "has a name that is not UTF-8", where=shown, hint="rename it, as with convmv"
+                )
             if entry.is_dir():
                 if entry.is_symlink():
                     raise _refused(entry.path, "is a link to a folder")
@@ -85,6 +91,15 @@ def _below(folder: Path, root: Path, prefix: str, depth: int) -> Iterator[ImageF
                 if not stat.S_ISREG(status.st_mode):
                     raise _refused(entry.path, "is no file")
                 yield ImageFile(name, status.st_size, status.st_mtime_ns)
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name is text: bytes that are none come from the system as lone surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _refused(path: str, what: str) -> InputError:

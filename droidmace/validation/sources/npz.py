@@ -52,6 +52,13 @@ class NpzSource:
             self._choose(arrays, inputs)
             own = next((arrays[name] for name in LABELS if name in arrays), None)
             if labels is None and own is not None:
+                if own.shape and own.shape[0] != self._count:
+                    # Before they are read: a small file may hold any number of zeros.
+                    raise FormatError(
+                        f"holds {own.shape[0]} labels for {self._count} images",
+                        where=str(path),
+                        hint="give one label per sample",
+                    )
                 values = own.read(0, own.shape[0]) if len(own.shape) == 1 else None
                 if values is None and own.shape[1:] == (1,):
                     # Keras keeps labels as a column.
@@ -127,6 +134,11 @@ class NpzSource:
         return self._count
 
     @property
+    def labels(self) -> tuple[int, ...] | None:
+        """All labels; None without."""
+        return None if self._labels is None else self._labels.values
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The classes' names; empty if they are not known."""
         return self._classes
@@ -150,6 +162,12 @@ class NpzSource:
                 index = first + place
                 label = None if self._labels is None else self._labels.values[index]
                 yield RawSample(f"{self._path.name}[{index}]", label, pixels, tensors)
+
+    def close(self) -> None:
+        """Close the file; there is nothing to read after that."""
+        for array in [*self._tensors.values(), *([self._images] if self._images else [])]:
+            array.close()
+        self._archive.close()
 
     def _piece(
         self, begin: int, end: int
