@@ -21,7 +21,7 @@ from droidmace.validation.layouts import (
     value_type,
 )
 from droidmace.validation.onnx_bytes import sha256_of_model
-from droidmace.validation.onnx_session import OnnxInput, OnnxSession
+from droidmace.validation.onnx_session import OnnxSession
 from droidmace.validation.reference_cache import ReferenceCache
 from droidmace.validation.reference_inputs import MatchedInput, matched_inputs, matched_names
 
@@ -293,38 +293,6 @@ class Reference:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def reference_outputs(model: Path, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-    """First output of ``model`` for ``inputs`` (n, …), as (n, values per sample).
-
-    ``inputs`` lie as the ONNX model wants them (NCHW). A model whose batch dimension is open gets
-    batches; one of fixed batch size 1 runs per sample, in one session.
-
-    Raises ``MissingExtraError``, and ``ModelError`` for a model that onnxruntime does not load,
-    that has several inputs, another fixed batch size, or does not take this shape.
-    """
-    session = OnnxSession(model)
-    declared = session.inputs
-    if len(declared) != 1:
-        raise ModelError(
-            f"the reference run gives one input, the model has {len(declared)}", where=str(model)
-        )
-    (only,) = declared
-    batch = _batch_size(only, model)
-    given = inputs.shape
-    if not _fits(only.dimensions[1:], given[1:]):
-        raise ModelError(
-            f"its input is {list(only.dimensions)}, the samples are {list(given[1:])}",
-            where=str(model),
-            hint="check the shape and data format of the model's input in the deployment file",
-        )
-    rows = []
-    for begin in range(0, len(inputs), batch):
-        piece = np.ascontiguousarray(inputs[begin : begin + batch], dtype=np.float32)
-        (values,) = session.run(session.outputs[:1], {only.name: piece})
-        rows.append(np.asarray(values, dtype=np.float32).reshape(len(piece), -1))
-    return np.concatenate(rows) if rows else np.empty((0, 0), dtype=np.float32)
-
-
 def _digests(samples: Mapping[str, NDArray[Any]]) -> list[bytes]:
     """One digest for each sample's inputs."""
     count = len(next(iter(samples.values())))
@@ -343,25 +311,3 @@ def _is_same(one: Values, other: Values) -> bool:
     finite = np.abs(b[np.isfinite(b)])
     largest = float(finite.max()) if finite.size else 0.0
     return bool(np.allclose(a, b, rtol=0.0, atol=_SAME_WITHIN * largest, equal_nan=True))
-
-
-def _batch_size(only: OnnxInput, model: Path) -> int:
-    if not only.dimensions:
-        raise ModelError("its input is a scalar, not a batch of samples", where=str(model))
-    first = only.dimensions[0]
-    if not isinstance(first, int):
-        return _BATCH
-    if first != 1:
-        raise ModelError(
-            f"its batch size is fixed to {first}",
-            where=str(model),
-            hint="export it with batch size 1 or an open batch dimension",
-        )
-    return 1
-
-
-def _fits(declared: Sequence[int | str | None], given: Sequence[int]) -> bool:
-    return len(declared) == len(given) and all(
-        not isinstance(size, int) or size == actual
-        for size, actual in zip(declared, given, strict=True)
-    )

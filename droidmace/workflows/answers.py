@@ -8,22 +8,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from droidmace.config import ModelConfig
 from droidmace.devices.base import Device
-from droidmace.errors import DeviceError, MissingExtraError
+from droidmace.errors import DeviceError
 from droidmace.macerun.invocation import TensorArg, sample_file_name
 from droidmace.results import Accuracy
+from droidmace.results.validation import OutputSimilarity
 from droidmace.validation.accuracy import agreement, compare, top1_labels
-from droidmace.validation.reference import reference_outputs
+from droidmace.validation.layouts import value_type
+from droidmace.validation.reference import Values
+from droidmace.validation.similarity import SimilarityTally
+from droidmace.validation.stored_outputs import StoredOutputs
 from droidmace.workflows.measure import Layout, Measurer, Progress
-from droidmace.workflows.samples import Samples
+from droidmace.workflows.references import ONNXRUNTIME, open_reference
+from droidmace.workflows.samples import Inputs, Samples
 
-Values = npt.NDArray[np.float32] | npt.NDArray[np.int32]
-"""An output of all samples, shape (samples, elements)."""
 Outputs = dict[str, Values]
+"""Each output of all samples, shape (samples, elements)."""
 
+_PIECE = 64
+"""Samples that the reference is given at a time."""
 READ_TIMEOUT_S = 120.0
 _READ_BYTES = 16 << 20
 _READ_FILES = 250
@@ -70,10 +75,10 @@ def compare_answers(
             for tensor in measurer.outputs
         }
     untuned, tuned_outputs = runs[False], runs[True]
-    finite, untuned_finite = _all_finite(tuned_outputs), _all_finite(untuned)
-    similarity = min(
-        _smallest_cosine(values, tuned_outputs[name]) for name, values in untuned.items()
-    )
+    found = [_compared(name, values, tuned_outputs[name]) for name, values in untuned.items()]
+    finite = not any(one.not_finite for one in found)
+    untuned_finite = not any(one.reference_not_finite for one in found)
+    similarity = min(one.cosine.minimum for one in found)
     if samples.labels is None:
         return Answers(
             accuracy=Accuracy(0, None, None, None, None),
@@ -109,22 +114,41 @@ def compare_answers(
     )
 
 
-def _reference(
-    model: ModelConfig, samples: Samples, warnings: list[str]
-) -> npt.NDArray[np.float32] | None:
-    """onnxruntime's outputs, shape (samples, classes); None with a warning if it cannot be had."""
-    if samples.reference_inputs is None:
-        return None
-    if model.platform != "onnx" or not model.model_file.is_file():
-        warnings.append(
-            "no reference: the deployment file names no ONNX model; tuned is compared with untuned"
+def _reference(model: ModelConfig, samples: Samples, warnings: list[str]) -> Values | None:
+    """The original model's outputs, (samples, classes); None with a warning if there are none."""
+    with open_reference(model, ONNXRUNTIME, asked_by="", use_cache=True) as chosen:
+        reference = chosen.outputs
+        count = len(samples.inputs)
+        if reference is None or (isinstance(reference, StoredOutputs) and reference.count < count):
+            missing = chosen.missing or "no reference: validation_outputs_data has too few samples"
+            warnings.append(f"{missing}; tuned is compared with untuned")
+            return None
+        pieces = [
+            reference.run(_stacked(samples.inputs[first : first + _PIECE], model), first=first)
+            for first in range(0, count, _PIECE)
+        ]
+    name = model.outputs[0].name
+    values: Values = np.concatenate([piece[name] for piece in pieces])
+    return values
+
+
+def _stacked(inputs: Sequence[Inputs], model: ModelConfig) -> dict[str, Values]:
+    """Inputs of several samples as arrays (n, *shape)."""
+    return {
+        tensor.name: np.stack(
+            [
+                np.frombuffer(one[tensor.name], value_type(tensor)).reshape(tensor.shape)
+                for one in inputs
+            ]
         )
-        return None
-    try:
-        return reference_outputs(model.model_file, samples.reference_inputs)
-    except MissingExtraError as error:
-        warnings.append(f"no reference: {error.message} ({error.hint})")
-        return None
+        for tensor in model.inputs
+    }
+
+
+def _compared(name: str, untuned: Values, tuned: Values) -> OutputSimilarity:
+    tally = SimilarityTally(name)
+    tally.add(tuned, untuned)
+    return tally.result()
 
 
 def read_output(device: Device, folder: str, tensor: TensorArg, suffixes: Sequence[str]) -> Values:
@@ -159,19 +183,3 @@ def _read(device: Device, folder: str, tensor: TensorArg, suffixes: Sequence[str
             hint="run the command again",
         )
     return result.stdout
-
-
-def _all_finite(outputs: Outputs) -> bool:
-    return all(bool(np.isfinite(values).all()) for values in outputs.values())
-
-
-def _smallest_cosine(before: Values, after: Values) -> float:
-    """The smallest cosine between rows; 1 for two rows of zeros, 0 if one is not finite."""
-    a, b = before.astype(np.float64), after.astype(np.float64)
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return 0.0
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    dots = np.einsum("ij,ij->i", a, b)
-    both_zero = ~a.any(axis=1) & ~b.any(axis=1)
-    cosines = np.where(norms > 0, dots / np.where(norms > 0, norms, 1.0), both_zero.astype(float))
-    return float(cosines.min())

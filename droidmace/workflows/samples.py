@@ -12,7 +12,7 @@ import numpy.typing as npt
 from droidmace.config import DatasetConfig, Deployment, ModelConfig, TensorSpec
 from droidmace.errors import ConfigError, InputError
 from droidmace.validation.pipeline import prepared
-from droidmace.validation.samples import Sample, input_bytes
+from droidmace.validation.samples import input_bytes
 from droidmace.workflows.datasets import open_source, preprocess_of
 
 DEFAULT_RANGE = (-1.0, 1.0)
@@ -32,14 +32,11 @@ Inputs = dict[str, bytes]
 class Samples:
     """Inputs of a model, one entry per sample.
 
-    ``labels`` (n,) are None unless every sample has one. ``reference_inputs``, as the original ONNX
-    model takes them ((n, channels, height, width) for images), are None without a data set and
-    for a model with several inputs.
+    ``labels`` (n,) are None unless every sample has one.
     """
 
     inputs: tuple[Inputs, ...]
     labels: npt.NDArray[np.int64] | None = None
-    reference_inputs: npt.NDArray[np.float32] | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -101,15 +98,7 @@ def _of_dataset(
             for sample in found
         ),
         labels=np.array(labels, np.int64) if len(labels) == count else None,
-        reference_inputs=_as_reference(found, model.inputs[0]) if len(model.inputs) == 1 else None,
     )
-
-
-def _as_reference(samples: list[Sample], tensor: TensorSpec) -> npt.NDArray[np.float32]:
-    values = np.concatenate([sample.inputs[tensor.name] for sample in samples], dtype=np.float32)
-    if tensor.data_format == "NHWC" and values.ndim == 4:
-        return np.ascontiguousarray(values.transpose(0, 3, 1, 2))
-    return values
 
 
 def _input_bytes(tensor: TensorSpec) -> bytes:
