@@ -43,6 +43,7 @@ from droidmace.results import TuneFailure, TuneResult
 from droidmace.workflows.tune import tune
 from droidmace.workflows.tune_many import tune_many
 from droidmace.workflows.tune_request import TuneRequest, check_request
+from droidmace.workflows.workplace import PhoneRequest
 
 DEFAULT_OUT = Path("out")
 
@@ -184,13 +185,15 @@ def tune_command(
 
     def request(one: str, port: int | None) -> TuneRequest:
         return TuneRequest(
-            serial=one,
-            deployment=deployment,
-            model_name=name,
+            phone=PhoneRequest(
+                serial=one,
+                deployment=deployment,
+                model_name=name,
+                adb_port=port,
+                mace_run=mace_run,
+                mace_root=mace_root,
+            ),
             out_dir=out,
-            adb_port=port,
-            mace_run=mace_run,
-            mace_root=mace_root,
             overrides=overrides,
             search=settings,
             fresh=fresh,

@@ -87,7 +87,7 @@ class _Story:
         self._warnings: list[str] = []
 
     def _phase(self, name: str) -> Phase:
-        return Phase(self._request.serial, name, self._on_note)
+        return Phase(self._request.phone.serial, name, self._on_note)
 
     def tell(self) -> TuneResult:
         with self._phase("probe") as phase:
@@ -150,7 +150,7 @@ class _Story:
             device=dataclasses.replace(
                 place.device_info, gpu=artefacts.program.device_name or place.report.gpu
             ),
-            model=request.model_name,
+            model=request.model.name,
             verdict=proof.judgement.verdict,
             reasons=proof.judgement.reasons,
             cold=proof.cold,

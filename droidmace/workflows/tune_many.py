@@ -59,12 +59,12 @@ def tune_many(
         for request in requests:
             inbox, outbox = context.Pipe()
             process = context.Process(
-                target=_work, args=(request, outbox), name=f"tune {request.serial}"
+                target=_work, args=(request, outbox), name=f"tune {request.phone.serial}"
             )
             process.start()
             # The child holds the other end; ours must go, or its death would not be seen.
             outbox.close()
-            workers.append(_Worker(request.serial, process, inbox))
+            workers.append(_Worker(request.phone.serial, process, inbox))
         _listen(workers, on_note)
     except BaseException as error:
         kept = _stop(workers)
@@ -199,7 +199,7 @@ def _work(request: TuneRequest, outbox: Connection) -> None:
         outcome = tune(request, outbox.send, poll)
     except DroidmaceError as error:
         outcome = TuneFailure(
-            serial=request.serial,
+            serial=request.phone.serial,
             phase=error.phase or "",
             message=error.message,
             where=error.where,

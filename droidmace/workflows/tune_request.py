@@ -23,13 +23,8 @@ class TuneRequest:
     ``overrides`` are ``TuneConfig`` fields given on the command line.
     """
 
-    serial: str
-    deployment: Deployment
-    model_name: str
+    phone: PhoneRequest
     out_dir: Path
-    adb_port: int | None = None
-    mace_run: Path | None = None
-    mace_root: Path | None = None
     overrides: Mapping[str, int] = field(default_factory=dict)
     search: SearchConfig | None = None
     """How parameters are searched for; None: as the deployment file says."""
@@ -44,19 +39,12 @@ class TuneRequest:
     @property
     def model(self) -> ModelConfig:
         """The model to tune."""
-        return self.deployment.models[self.model_name]
+        return self.phone.model
 
     @property
-    def phone(self) -> PhoneRequest:
-        """The part of it that says on what the model runs."""
-        return PhoneRequest(
-            serial=self.serial,
-            deployment=self.deployment,
-            model_name=self.model_name,
-            adb_port=self.adb_port,
-            mace_run=self.mace_run,
-            mace_root=self.mace_root,
-        )
+    def deployment(self) -> Deployment:
+        """The file that describes it."""
+        return self.phone.deployment
 
     @property
     def settings(self) -> TuneConfig:
@@ -76,7 +64,7 @@ def check_request(request: TuneRequest) -> tuple[ModelFiles, Samples]:
     """
     if "gpu" not in request.model.runtime:
         raise ConfigError(
-            f"models.{request.model_name}.runtime is {request.model.runtime}: there are no "
+            f"models.{request.model.name}.runtime is {request.model.runtime}: there are no "
             "OpenCL kernels to tune",
             where=str(request.deployment.path),
             hint="set runtime to gpu, or cpu+gpu, and convert the model again",

@@ -23,24 +23,32 @@ from droidmace.workflows.vote import Ballot
 
 
 @dataclasses.dataclass(frozen=True)
-class Request:
-    """As much of a ``TuneRequest`` as the processes look at."""
+class OnePhone:
+    """As much of a ``PhoneRequest`` as the processes look at."""
 
     serial: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """The same of a ``TuneRequest``."""
+
+    phone: OnePhone
 
 
 def stand_in(request: TuneRequest, outbox: Connection) -> None:
     """A phone's process, whose tune says that it began and then waits to be interrupted."""
 
     def tune(request: Any, on_note: Any, poll: Any) -> None:
+        serial = request.phone.serial
         try:
-            on_note(PhaseNote(request.serial, "search"))
+            on_note(PhaseNote(serial, "search"))
             time.sleep(60)
         except KeyboardInterrupt:
-            on_note(PhaseNote(request.serial, "search", "x" * 500_000))  # more than a pipe holds
-            if request.serial == "silent":
+            on_note(PhaseNote(serial, "search", "x" * 500_000))  # more than a pipe holds
+            if serial == "silent":
                 raise
-            raise KeyboardInterrupt(f"12 runs of {request.serial}") from None
+            raise KeyboardInterrupt(f"12 runs of {serial}") from None
 
     module.tune = tune  # type: ignore[assignment]
     _work(request, outbox)
@@ -56,7 +64,7 @@ def test_interrupted_run_says_what_each_phone_kept(monkeypatch: pytest.MonkeyPat
         if len(begun) == 3:
             os.kill(os.getpid(), signal.SIGINT)
 
-    requests = [cast(TuneRequest, Request(name)) for name in ("one", "silent", "two")]
+    requests = [cast(TuneRequest, Request(OnePhone(name))) for name in ("one", "silent", "two")]
     with pytest.raises(KeyboardInterrupt) as caught:
         tune_many(requests, on_note)
     assert caught.value.args == ("one: 12 runs of one", "two: 12 runs of two")
