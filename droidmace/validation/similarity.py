@@ -44,10 +44,21 @@ class SimilarityTally:
         self._tolerance = tolerance
         self._elements: int | None = None
         self._cosines, self._signals, self._noises = array("d"), array("d"), array("d")
+        self._worst = (math.inf, 0)
         self._max_abs = self._max_rel = 0.0
         self._worst_error_sample = 0
         self._not_finite = self._reference_not_finite = self._not_finite_samples = 0
         self._outside = self._outside_samples = 0
+
+    @property
+    def samples(self) -> int:
+        """How many were taken in."""
+        return len(self._cosines)
+
+    @property
+    def worst_sample(self) -> int:
+        """Which of them has the smallest cosine; the first of several."""
+        return self._worst[1]
 
     def add(self, outputs: NDArray[Any], reference: NDArray[Any]) -> None:
         """Take in the next samples, both (n, elements). Raises ``ValueError`` for other shapes."""
@@ -93,6 +104,8 @@ class SimilarityTally:
             outside[~fine] = True
             self._outside += int(outside.sum())
             self._outside_samples += int(outside.any(axis=1).sum())
+        lowest = int(cosine.argmin())
+        self._worst = min(self._worst, (float(cosine[lowest]), self.samples + lowest))
         self._cosines.extend(cosine.tolist())
         self._signals.extend(signal.tolist())
         self._noises.extend(noise.tolist())
@@ -132,7 +145,7 @@ class SimilarityTally:
             not_finite=self._not_finite,
             reference_not_finite=self._reference_not_finite,
             not_finite_samples=self._not_finite_samples,
-            worst_sample=int(cosines.argmin()),
+            worst_sample=self.worst_sample,
             worst_error_sample=self._worst_error_sample,
             tolerance=tolerance,
             outside=None if tolerance is None else self._outside,

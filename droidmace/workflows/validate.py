@@ -24,7 +24,7 @@ from droidmace.formats.netdef import DeviceType, parse_model, serialize_model
 from droidmace.graphs.runtime import on_runtime
 from droidmace.macerun.invocation import Invocation
 from droidmace.macerun.session import MaceRunSession
-from droidmace.results.validation import OutputSimilarity, ValidationResult, ValidationTimings
+from droidmace.results.validation import ValidationResult, ValidationTimings
 from droidmace.validation.classification import ClassTally
 from droidmace.validation.saved_outputs import save_outputs
 from droidmace.validation.similarity import SimilarityTally
@@ -236,7 +236,10 @@ class _Story:
                 against=reference.description if reference is not None else "",
                 bundle=str(request.bundle) if request.bundle is not None else "",
                 classification=classes.result() if classes is not None else None,
-                outputs=tuple(_named(plan, tally.result()) for tally in similarity.values()),
+                outputs=tuple(
+                    replace(tally.result(), worst_sample_name=feed.worst_names[name])
+                    for name, tally in similarity.items()
+                ),
                 identity=identity,
                 warnings=tuple(self._warnings),
                 plugin=said,
@@ -291,12 +294,6 @@ class _Story:
         if timings.resumed:
             phase.summary += f"; {timings.resumed:,} were there already"
         return timings
-
-
-def _named(plan: Plan, output: OutputSimilarity) -> OutputSimilarity:
-    """With the name of its worst sample."""
-    (worst,) = plan.read(output.worst_sample, output.worst_sample + 1)
-    return replace(output, worst_sample_name=worst.name)
 
 
 def _digest(identity: Mapping[str, str]) -> str:

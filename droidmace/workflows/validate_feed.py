@@ -40,6 +40,7 @@ class _Awaited:
 
     labels: list[int]
     """-1 without one."""
+    names: list[str]
     inputs: InputSpool
     reference: Future[Outputs] | None
 
@@ -69,6 +70,8 @@ class Feed:
         self.not_finite = 0
         """Samples whose inputs hold NaN or infinity."""
         self.first_not_finite = ""
+        self.worst_names: dict[str, str] = {}
+        """By output, what the sample is called that is least like the reference's."""
 
     def __enter__(self) -> Self:
         return self
@@ -111,19 +114,24 @@ class Feed:
             )
         if reference is not None:
             for name, tally in self._similarity.items():
+                before = tally.samples
                 tally.add(outputs[name], reference[name])
+                if tally.worst_sample >= before:
+                    self.worst_names[name] = awaited.names[tally.worst_sample - before]
 
     def _await(self, first: int, end: int) -> InputSpool:
         """Read samples ``first`` to ``end``; their outputs will come."""
         inputs = InputSpool(self._folder)
         try:
             labels: list[int] = []
+            names: list[str] = []
             for sample in self._read(first, end):
                 inputs.append(sample.inputs)
                 if not sample.finite:
                     self.not_finite += 1
                     self.first_not_finite = self.first_not_finite or sample.name
                 labels.append(-1 if sample.label is None else sample.label)
+                names.append(sample.name)
         except BaseException:
             inputs.close()
             raise
@@ -131,7 +139,7 @@ class Feed:
         if self._reference is not None:
             future = self._pool.submit(self._timed, self._reference, first, inputs)
         with self._lock:
-            self._awaited[first] = _Awaited(labels, inputs, future)
+            self._awaited[first] = _Awaited(labels, names, inputs, future)
         return inputs
 
     def _timed(self, reference: ReferenceOutputs, first: int, inputs: InputSpool) -> Outputs:
