@@ -11,8 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +36,7 @@ class _Place:
 class InputSpool(Sequence[Mapping[str, bytes]]):
     """Samples' inputs as ``mace_run`` reads them, in a file without a name.
 
-    First all samples are appended, from one thread; then any thread may read. Use it as a context
-    manager, or close it.
+    First all samples are appended, from one thread; then any thread may read. Close it in the end.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -117,17 +115,6 @@ class InputSpool(Sequence[Mapping[str, bytes]]):
     def close(self) -> None:
         """Give the disk's room back; safe to call twice."""
         self._stream.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _records(self, first: int, count: int) -> bytes:
         wanted = count * self._record_bytes

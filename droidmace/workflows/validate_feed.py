@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -105,7 +106,7 @@ class Feed:
         """Tally the outputs of the chunk that began with sample ``first``."""
         with self._lock:
             awaited = self._awaited.pop(first)
-        with awaited.inputs:
+        with closing(awaited.inputs):
             reference = awaited.reference.result() if awaited.reference is not None else None
         if self._classes is not None:
             (name,) = outputs

@@ -6,7 +6,7 @@ import os
 import resource
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,7 @@ def test_arrays_hold_every_sample_once_in_order(
     tmp_path_factory: pytest.TempPathFactory, most_bytes: int
 ) -> None:
     images, ids, position = [], [], 0
-    with filled(tmp_path_factory.getbasetemp()) as spool:
+    with closing(filled(tmp_path_factory.getbasetemp())) as spool:
         for first, arrays in spool.arrays(most_bytes):
             assert first == position
             assert sum(one.nbytes for one in arrays.values()) <= max(most_bytes, 32)
@@ -46,7 +46,7 @@ def test_arrays_hold_every_sample_once_in_order(
 
 def test_it_is_a_sequence_of_files(tmp_path: Path) -> None:
     files = [{"image": IMAGES[i].tobytes(), "ids": IDS[i].tobytes()} for i in range(7)]
-    with filled(tmp_path) as spool:
+    with closing(filled(tmp_path)) as spool:
         assert len(spool) == 7
         assert list(spool) == files
         assert spool[3] == files[3]
@@ -57,13 +57,13 @@ def test_it_is_a_sequence_of_files(tmp_path: Path) -> None:
 
 
 def test_readers_do_not_disturb_each_other(tmp_path: Path) -> None:
-    with filled(tmp_path) as spool, ThreadPoolExecutor(4) as pool:
+    with closing(filled(tmp_path)) as spool, ThreadPoolExecutor(4) as pool:
         wanted = [IDS[index % 7].tobytes() for index in range(400)]
         assert list(pool.map(lambda index: spool[index % 7]["ids"], range(400))) == wanted
 
 
 def test_samples_are_alike(tmp_path: Path) -> None:
-    with filled(tmp_path, 1) as spool:
+    with closing(filled(tmp_path, 1)) as spool:
         for other in ({"image": IMAGES[0]}, {"image": IMAGES[0, 0], "ids": IDS[0]}):
             with pytest.raises(ValueError, match="other inputs"):
                 spool.append(other)
@@ -71,7 +71,7 @@ def test_samples_are_alike(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_in_the_folder(tmp_path: Path) -> None:
-    with filled(tmp_path):
+    with closing(filled(tmp_path)):
         pass
     assert not list(tmp_path.iterdir())
 
@@ -89,7 +89,7 @@ def files_up_to(size_bytes: int) -> Iterator[None]:
 
 def test_a_full_disk_is_told_with_the_folder(tmp_path: Path) -> None:
     big = {"image": np.zeros((1, 1 << 16), np.float32)}
-    with InputSpool(tmp_path) as spool, files_up_to(4096):
+    with closing(InputSpool(tmp_path)) as spool, files_up_to(4096):
         with pytest.raises(InputError, match="cannot be kept") as caught:
             spool.append(big)
         assert str(tmp_path) in str(caught.value)
