@@ -35,8 +35,10 @@ def validate(droidmace: Droidmace, phone: Phone, out: Path, *arguments: object) 
 
 
 def left_on(phone_lab: PhoneLab, phone: Phone) -> list[str]:
-    """Whatever holds samples below the run folder."""
-    found = phone_lab.output(phone, "find /data/local/tmp/mace_run -name '*0000*'")
+    """What is there of a batch: its folder, and whatever is named as ``split`` names samples."""
+    found = phone_lab.output(
+        phone, "find /data/local/tmp/mace_run -name batch -o -name '*_aaa?' -o -name '*.tar'"
+    )
     return found.splitlines()
 
 

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from droidmace.config import load_deployment
 from droidmace.validation.idx import read_idx
-from droidmace.validation.reference import reference_outputs
+from droidmace.validation.reference import Reference
 from tests.planted.plan import Outputs, Plan, planted_program
 
 ROOT = Path(__file__).parents[2]
@@ -90,7 +91,10 @@ def right_answers() -> Outputs:
     example = ROOT / "examples" / "fashion_mnist"
     images = read_idx(example / "t10k-first1000-images-idx3-ubyte.gz")[:SAMPLES, np.newaxis]
     inputs = images.astype(np.float32) / np.float32(255)
-    return reference_outputs(example / "fashion_mnist.onnx", inputs)
+    (model,) = load_deployment(CONFIG).models.values()
+    reference = Reference.open(model.model_file, model.inputs, model.outputs)
+    (outputs,) = reference.run({model.inputs[0].name: inputs}).values()
+    return outputs.astype(np.float32, copy=False)
 
 
 @dataclass(frozen=True)
