@@ -28,6 +28,7 @@ from droidmace.results.validation import (
     Percentiles,
     ValidationResult,
 )
+from droidmace.wording import counted
 
 SHOWN_CLASSES = 10
 SHOWN_CONFUSIONS = 10
@@ -77,8 +78,7 @@ def _taking_part(result: ValidationResult) -> list[str]:
     rate = timings.images_per_s
     speed = f"{duration(timings.wall_s)}, {duration(timings.run_s)} of it mace_run"
     if rate is not None:
-        chunks = "1 chunk" if timings.chunks == 1 else f"{timings.chunks:,} chunks"
-        speed += f"; {figure(rate)} images/s in {chunks}"
+        speed += f"; {figure(rate)} images/s in {counted(timings.chunks, 'chunk')}"
     if timings.resumed:
         speed += f"; {timings.resumed:,} samples from an earlier call"
     return [*lines, speed]

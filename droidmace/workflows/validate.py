@@ -30,6 +30,7 @@ from droidmace.validation.saved_outputs import save_outputs
 from droidmace.validation.similarity import SimilarityTally
 from droidmace.validation.sources.plugin import AccuracyPlugin
 from droidmace.validation.store import OutputStore
+from droidmace.wording import counted
 from droidmace.workflows.batch import BatchRunner
 from droidmace.workflows.measure import (
     PROVE_SOURCES_VLOG,
@@ -288,7 +289,7 @@ class _Story:
             chunk_samples=request.settings.chunk_samples,
         )
         rate = timings.images_per_s
-        phase.summary = f"{plan.count:,} samples in {timings.chunks} chunks" + (
+        phase.summary = f"{plan.count:,} samples in {counted(timings.chunks, 'chunk')}" + (
             f", {rate:,.0f} a second" if rate is not None else ""
         )
         if timings.resumed:
