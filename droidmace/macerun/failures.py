@@ -118,7 +118,7 @@ def cut_off(shell_status: int, parser: OutputParser, serial: str) -> DroidmaceEr
             details=details,
         )
     return DeviceLostError(
-        "the shell on the device ended before mace_run did",
+        f"the shell on the device ended before mace_run did, with status {shell_status}",
         serial=serial,
         exit_code=shell_status,
         hint="reconnect the device and check that it is not low on memory",
