@@ -111,7 +111,7 @@ class IdxFile:
         self.path = path
         self._stream: gzip.GzipFile | None = None
         with self._translated():
-            self.header, self.sha256 = self._examine()
+            self.header, self.sha256, self._version = self._examine()
 
     def __enter__(self) -> Self:
         return self
@@ -147,6 +147,10 @@ class IdxFile:
 
     def _bytes(self, start: int, size: int) -> bytes:
         stream = self._stream or _open(self.path)
+        if _version(stream) != self._version:
+            stream.close()
+            self._stream = None
+            raise FormatError("it changed while it was read")
         if not isinstance(stream, gzip.GzipFile):
             with stream:
                 stream.seek(start)
@@ -156,9 +160,10 @@ class IdxFile:
         stream.seek(start)
         return stream.read(size)
 
-    def _examine(self) -> tuple[IdxHeader, str]:
+    def _examine(self) -> tuple[IdxHeader, str, tuple[int, ...]]:
         digest = hashlib.sha256()
         with _open(self.path) as stream:
+            version = _version(stream)
             prefix = stream.read(_PREFIX_SIZE)
             sizes = stream.read(4 * prefix[3]) if len(prefix) == _PREFIX_SIZE else b""
             header = IdxHeader.parse(prefix + sizes)
@@ -178,7 +183,7 @@ class IdxFile:
                 digest.update(piece)
                 found += len(piece)
         header.check_size(found)
-        return header, digest.hexdigest()
+        return header, digest.hexdigest(), version
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -218,6 +223,12 @@ def parse_idx(data: bytes) -> NDArray[Any]:
     header = IdxHeader.parse(data)
     header.check_size(len(data) - header.size)
     return header.array(data[header.size :], header.shape[0])
+
+
+def _version(stream: gzip.GzipFile | IO[bytes]) -> tuple[int, ...]:
+    """What is another one if another file takes its place, or is written into it."""
+    status = os.fstat(stream.fileno())
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _open(path: Path) -> gzip.GzipFile | IO[bytes]:

@@ -199,7 +199,10 @@ def translated(where: str) -> Iterator[None]:
             error.hint = error.hint or hint
         raise
     except (zipfile.BadZipFile, EOFError, zlib.error) as error:
-        raise FormatError(f"damaged: {error}", where=where, hint=hint) from error
+        # An EOFError of zipfile's has no text.
+        raise FormatError(
+            f"damaged: {str(error) or 'it ends too early'}", where=where, hint=hint
+        ) from error
     except (RuntimeError, NotImplementedError) as error:
         # zipfile: encrypted, or compressed in a way it doesn't know.
         raise FormatError(f"cannot be read: {error}", where=where, hint=hint) from error

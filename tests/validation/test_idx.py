@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from droidmace.errors import FormatError
-from droidmace.validation.idx import parse_idx, read_idx
+from droidmace.validation.idx import IdxFile, parse_idx, read_idx
+from tests.validation.labelled_files import idx_bytes
 
 CODES = {"uint8": 8, "int8": 9, "int16": 0x0B, "int32": 0x0C, "float32": 0x0D, "float64": 0x0E}
 
@@ -94,3 +95,15 @@ def test_gzip_bomb_is_not_unpacked(tmp_path: Path, shape: tuple[int, ...], compl
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="cannot be read: No such file"):
         read_idx(tmp_path / "nothing")
+
+
+def test_values_of_another_file_are_not_taken_for_those_of_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "images"
+    first = np.zeros((4, 2, 2), np.uint8)
+    path.write_bytes(idx_bytes(first))
+    with IdxFile(path) as file:
+        np.testing.assert_array_equal(file.read(0, 2), first[:2])
+        (tmp_path / "other").write_bytes(idx_bytes(first + 1))
+        (tmp_path / "other").replace(path)
+        with pytest.raises(FormatError, match="it changed while it was read"):
+            file.read(2, 4)

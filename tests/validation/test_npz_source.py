@@ -177,3 +177,14 @@ def test_labels_are_counted_before_they_are_read(tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 8 * count
     finally:
         tracemalloc.stop()
+
+
+def test_a_file_that_is_cut_while_it_is_read_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    np.savez(path, images=noise(400, 28, 28))
+    source = opened(path)
+    with path.open("r+b") as stream:
+        stream.truncate(100_000)
+    with pytest.raises(FormatError, match="images.npy: damaged: it ends too early"):
+        list(source.read(0, 400))
+    source.close()
