@@ -221,7 +221,7 @@ class _Story:
                     phase.summary = said.splitlines()[-1] if said else "it said nothing"
             if feed.not_finite:
                 self._warnings.append(
-                    f"{feed.not_finite:,} samples have NaN or infinity in their inputs, the first "
+                    f"samples with NaN or infinity in their inputs: {feed.not_finite:,}, the first "
                     f"is {feed.first_not_finite}: what comes out says nothing"
                 )
             if plan.trouble:
