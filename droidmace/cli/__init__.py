@@ -27,7 +27,7 @@ COMMANDS = (
     "clean",
     "phone",
 )
-"""Modules of this package, in the order in which ``--help`` lists their commands."""
+"""Modules of this package, each with the command of its name, in the order of ``--help``."""
 
 
 def _print_version(wanted: bool) -> None:
@@ -36,8 +36,12 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def build_app() -> typer.Typer:
-    """Assemble the typer application from the command modules."""
+def build_app(word: str = "") -> typer.Typer:
+    """Assemble the typer application from the command modules.
+
+    ``word``: the command line's first. If that is a command, no other one's module is loaded, which
+    would take longer than many a command takes.
+    """
     app = typer.Typer(
         name="droidmace",
         help="Tune, prove and ship MACE's compiled OpenCL programs for Android phones.",
@@ -61,7 +65,7 @@ def build_app() -> typer.Typer:
     ) -> None:
         pass
 
-    for name in COMMANDS:
+    for name in (word,) if word in COMMANDS else COMMANDS:
         importlib.import_module(f"droidmace.cli.{name}").register(app)
     return app
 
@@ -109,7 +113,7 @@ def main() -> None:
     """Entry point: run the command, turn every ``DroidmaceError`` into its exit code."""
     _tidy_up_when_ended()
     try:
-        build_app()()
+        build_app(*sys.argv[1:2])()
     except DroidmaceError as error:
         render_error(error, as_json="--json" in sys.argv[1:])
         sys.exit(error.exit_code)
