@@ -6,6 +6,7 @@ there, so that a gate on a missing figure fails instead of being skipped.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -268,6 +269,13 @@ def _agreement(result: ValidationResult) -> float | None:
     return share.value if share else None
 
 
+def _finite(
+    figure: Callable[[OutputSimilarity], float], otherwise: float
+) -> Callable[[OutputSimilarity], float]:
+    """A figure that leaves out samples that are not finite: with any, it says nothing good."""
+    return lambda output: otherwise if output.not_finite_samples else figure(output)
+
+
 def _over_outputs(
     choose: Callable[[Sequence[float]], float], figure: Callable[[OutputSimilarity], float]
 ) -> Callable[[ValidationResult], float | None]:
@@ -283,12 +291,12 @@ _AT_LEAST: Mapping[str, Callable[[ValidationResult], float | None]] = {
     "top5": _top5,
     "agreement": _agreement,
     "cosine": lambda result: result.smallest_cosine,
-    "sqnr_db": _over_outputs(min, lambda output: output.sqnr_db_overall),
+    "sqnr_db": _over_outputs(min, _finite(lambda output: output.sqnr_db_overall, -math.inf)),
 }
 _AT_MOST: Mapping[str, Callable[[ValidationResult], float | None]] = {
     "top1_loss": _top1_loss,
-    "max_abs_error": _over_outputs(max, lambda output: output.max_abs_error),
-    "max_rel_error": _over_outputs(max, lambda output: output.max_rel_error),
+    "max_abs_error": _over_outputs(max, _finite(lambda output: output.max_abs_error, math.inf)),
+    "max_rel_error": _over_outputs(max, _finite(lambda output: output.max_rel_error, math.inf)),
     "non_finite": _over_outputs(sum, lambda output: float(output.not_finite)),
 }
 

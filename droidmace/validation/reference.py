@@ -27,7 +27,7 @@ from droidmace.validation.reference_inputs import MatchedInput, matched_inputs, 
 
 Values = NDArray[np.float32] | NDArray[np.int32]
 
-_BATCH = 16
+REFERENCE_BATCH = 16
 """Samples per inference where the model takes several; more of them gain nothing on one thread."""
 _DIGEST_BYTES = 16
 _SAME_WITHIN = 1e-3
@@ -72,7 +72,7 @@ class Reference:
         self._outputs = dict(outputs)
         self._order = order
         self._cache = cache
-        self._batch = _BATCH if all(item.takes_batches for item in self._inputs) else 1
+        self._batch = REFERENCE_BATCH if all(item.takes_batches for item in self._inputs) else 1
         self._batch_proved = False
         self._noted = False
         self._identity = self._describe()

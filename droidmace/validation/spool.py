@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -94,9 +95,14 @@ class InputSpool(Sequence[Mapping[str, bytes]]):
             for begin in range(0, len(records), self._record_bytes):
                 yield self._files(records[begin : begin + self._record_bytes])
 
-    def arrays(self, most_bytes: int) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
-        """All samples in pieces of ``most_bytes`` or one sample: its number, arrays (n, *shape)."""
-        step = max(1, most_bytes // max(1, self._record_bytes))
+    def arrays(
+        self, most_bytes: int, *, least: int = 1
+    ) -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
+        """All samples in pieces: the number of the first, arrays (n, *shape) by input.
+
+        A piece has ``most_bytes`` at most, but for ``least`` samples.
+        """
+        step = max(least, most_bytes // max(1, self._record_bytes))
         for first in range(0, self._count, step):
             count = min(step, self._count - first)
             table = np.frombuffer(self._records(first, count), np.uint8).reshape(count, -1)
@@ -114,7 +120,9 @@ class InputSpool(Sequence[Mapping[str, bytes]]):
 
     def close(self) -> None:
         """Give the disk's room back; safe to call twice."""
-        self._stream.close()
+        # What a full disk did not take is still to be written, and fails again.
+        with suppress(OSError):
+            self._stream.close()
 
     def _records(self, first: int, count: int) -> bytes:
         wanted = count * self._record_bytes

@@ -323,9 +323,12 @@ def _kept_told(work: Path, identity: Mapping[str, str], count: int) -> Iterator[
     try:
         yield
     except (DroidmaceError, KeyboardInterrupt, SystemExit) as error:
-        done = _samples_in(work, identity)
+        done = _samples_in(work / _OUTPUTS, identity, count)
+        on_cpu = _samples_in(work / CPU, {**identity, "runtime": CPU}, count)
         kept = f"{done:,} of {count:,} samples are done"
-        if done:
+        if on_cpu:
+            kept += f", {on_cpu:,} on the phone's processor"
+        if done or on_cpu:
             kept += " and kept: the same command goes on there"
         else:
             _remove(work)
@@ -376,8 +379,9 @@ def _remove(work: Path) -> None:
         shutil.rmtree(work)
 
 
-def _samples_in(work: Path, identity: Mapping[str, str]) -> int:
-    if not (work / _OUTPUTS).exists():
+def _samples_in(folder: Path, identity: Mapping[str, str], count: int) -> int:
+    """How many of the first ``count`` samples are in a store."""
+    if not folder.exists():
         return 0
-    with OutputStore(work / _OUTPUTS, identity) as store:
-        return sum(len(known) for known in store.done)
+    with OutputStore(folder, identity) as store:
+        return count - sum(len(gap) for gap in store.missing(count))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from droidmace.validation.classification import ClassTally
-from droidmace.validation.reference import ReferenceOutputs
+from droidmace.validation.reference import REFERENCE_BATCH, ReferenceOutputs
 from droidmace.validation.samples import Sample
 from droidmace.validation.similarity import SimilarityTally
 from droidmace.validation.spool import InputSpool
@@ -66,6 +66,7 @@ class Feed:
         self._awaited: dict[int, _Awaited] = {}
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(1, "reference")
+        self._ended = threading.Event()
         self.reference_s = 0.0
         """Time that the reference took, on its own thread."""
         self.not_finite = 0
@@ -83,6 +84,7 @@ class Feed:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._ended.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
         with self._lock:
             for awaited in self._awaited.values():
@@ -146,7 +148,9 @@ class Feed:
     def _timed(self, reference: ReferenceOutputs, first: int, inputs: InputSpool) -> Outputs:
         began_s = time.monotonic()
         pieces: list[Outputs] = []
-        for place, arrays in inputs.arrays(_REFERENCE_BYTES):
+        for place, arrays in inputs.arrays(_REFERENCE_BYTES, least=REFERENCE_BATCH):
+            if self._ended.is_set():
+                raise CancelledError
             pieces.append(reference.run(arrays, first=first + place))
         self.reference_s += time.monotonic() - began_s
         return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}

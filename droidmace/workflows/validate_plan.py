@@ -14,6 +14,7 @@ from droidmace.errors import ConfigError, InputError
 from droidmace.files import sha256_of_file
 from droidmace.macerun.invocation import Invocation
 from droidmace.results.validation import COMPARING_GATES, LABEL_GATES
+from droidmace.validation.classification import TOP
 from droidmace.validation.pipeline import prepared
 from droidmace.validation.reference import ReferenceOutputs
 from droidmace.validation.samples import Sample, SampleSource, input_bytes
@@ -147,6 +148,19 @@ class Plan:
                     where=self.name,
                     hint=f"give --against {CPU}, {ONNXRUNTIME} or a file of outputs, or take the "
                     "gate out of droidmace.validate.gates",
+                )
+            if gate == "agreement" and not self.has_classes:
+                raise InputError(
+                    "the gate agreement needs a model whose only output tells the classes",
+                    where=self.name,
+                    hint="take it out of droidmace.validate.gates: cosine and sqnr_db are for any",
+                )
+            classes = self._model.outputs[0].element_count
+            if gate == "top5" and classes <= TOP:
+                raise InputError(
+                    f"the gate top5 needs more than {TOP} classes, and there are {classes}",
+                    where=self.name,
+                    hint="take it out of droidmace.validate.gates",
                 )
             if gate in LABEL_GATES and not (labelled and self.has_classes):
                 why = "one output" if labelled else "labels"

@@ -95,6 +95,16 @@ def test_a_full_disk_is_told_with_the_folder(tmp_path: Path) -> None:
         assert str(tmp_path) in str(caught.value)
 
 
+def test_it_can_be_closed_on_a_full_disk(tmp_path: Path) -> None:
+    spool = InputSpool(tmp_path)
+    small = {"image": np.zeros((1, 300), np.float32)}
+    with files_up_to(0):
+        with pytest.raises(InputError, match="cannot be kept"):
+            for _ in range(1000):
+                spool.append(small)
+        spool.close()
+
+
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=os.strerror(2)):
         InputSpool(tmp_path / "gone")

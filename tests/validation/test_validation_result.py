@@ -91,6 +91,17 @@ def test_nan_does_not_pass(full: ValidationResult) -> None:
     assert not outcome.passed
 
 
+@pytest.mark.parametrize("name", ["sqnr_db", "max_abs_error", "max_rel_error"])
+def test_figures_that_leave_out_what_is_not_finite_do_not_pass(
+    full: ValidationResult, name: str
+) -> None:
+    wanted = -100.0 if name == "sqnr_db" else 1e9
+    assert judge_gates(full, {name: wanted})[0].passed
+    output = replace(full.outputs[0], not_finite_samples=1)
+    (outcome,) = judge_gates(replace(full, outputs=(output,)), {name: wanted})
+    assert not outcome.passed
+
+
 def test_a_gate_that_is_none() -> None:
     with pytest.raises(ValueError, match="'top2' is none of the gates top1,"):
         judge_gates(BARE, {"top2": 0.5})

@@ -12,6 +12,7 @@ import yaml
 
 from droidmace.config import DatasetConfig, load_deployment
 from droidmace.errors import ConfigError, DroidmaceError, InputError, MissingExtraError
+from droidmace.workflows import validate_plan
 from droidmace.workflows.datasets import dataset_from_option
 from droidmace.workflows.validate_plan import Plan
 from droidmace.workflows.validate_request import ValidateRequest
@@ -134,6 +135,15 @@ def test_agreement_needs_no_labels(tmp_path: Path, unlabelled: Path) -> None:
     with Plan(given) as plan:
         assert plan.has_classes
         assert any("--labels" in said for said in plan.warnings)
+
+
+def test_a_share_of_the_first_few_needs_more_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As many as the example's model has.
+    monkeypatch.setattr(validate_plan, "TOP", 10)
+    with pytest.raises(InputError, match="top5 needs more than 10 classes, and there are 10"):
+        Plan(request(tmp_path, validate={"gates": {"top5": 0.9}}, against="none"))
 
 
 def test_neither_labels_nor_a_reference(tmp_path: Path, unlabelled: Path) -> None:

@@ -30,6 +30,28 @@ def test_a_job_that_is_ended_by_sigterm_is_told_what_it_kept(tmp_path: Path) -> 
     assert "3 of 10 samples are done and kept" in told
 
 
+def test_what_the_phone_s_processor_has_done_is_kept_as_well(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    with OutputStore(work / "cpu", {**IDENTITY, "runtime": "cpu"}) as store:
+        outputs = {"y": np.zeros((7, 2), np.float32)}
+        store.append(ChunkOutputs(first=0, outputs=outputs, wall_s=1.0, run_s=1.0))
+    with pytest.raises(KeyboardInterrupt) as ended, _kept_told(work, IDENTITY, 5):
+        raise KeyboardInterrupt
+    (told,) = ended.value.__notes__
+    assert "0 of 5 samples are done, 5 on the phone's processor and kept" in told
+    assert (work / "cpu").is_dir()
+
+
+def test_a_folder_without_a_sample_goes(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    with OutputStore(work / "outputs", IDENTITY):
+        pass
+    with pytest.raises(KeyboardInterrupt) as ended, _kept_told(work, IDENTITY, 5):
+        raise KeyboardInterrupt
+    assert ended.value.__notes__ == ["0 of 5 samples are done"]
+    assert not work.exists()
+
+
 def _identity(config: Path, out: Path) -> dict[str, str]:
     deployment = load_deployment(config)
     request = ValidateRequest(
