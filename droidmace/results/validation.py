@@ -156,7 +156,7 @@ class ValidationResult:
     ``asked`` samples were asked for, and all of them took part: a validation that loses one ends in
     an error. ``against`` says what the answers are held against, empty if against nothing but
     labels. ``threshold`` is MACE's ``validation_threshold``. ``identity`` is what the result
-    depends on: hashes of model and data set, versions, driver.
+    depends on: hashes of model, samples, preparation and program, and the serial.
 
     Raises ``ValueError`` if a sample is unaccounted for.
     """

@@ -70,7 +70,12 @@ class Plan:
             )
             self.reference: ReferenceOutputs | None = chosen.outputs
             self._cache = chosen.cache
-            self._check_stored()
+            missing = chosen.missing
+            if asked_by:
+                self._check_stored()
+            elif self._lacks_stored():
+                self.reference = None
+                missing = "no reference: validation_outputs_data has too few samples"
             # Read now: what is wrong with every sample shows before the phone is taken.
             self.first = next(self.read(0, 1))
             labelled = self.first.label is not None
@@ -78,8 +83,8 @@ class Plan:
                 labelled or (self.compares and _is_vector(model.outputs[0].shape))
             )
             self._check_labels()
-            self._check_gates(request.settings.gates.wanted, labelled, chosen.missing)
-            self.warnings = (*((chosen.missing,) if chosen.missing else ()), *self._told(labelled))
+            self._check_gates(request.settings.gates.wanted, labelled, missing)
+            self.warnings = (*((missing,) if missing else ()), *self._told(labelled))
             if self.against == NONE and model.asks_for_similarity:
                 self.warnings += (
                     f"validation_threshold of {model.name} is not judged: nothing is compared",
@@ -105,12 +110,16 @@ class Plan:
     def _check_stored(self) -> None:
         """Refuse too few stored outputs. Raises ``InputError``."""
         stored = self.reference
-        if isinstance(stored, StoredOutputs) and stored.count < self.count:
+        if isinstance(stored, StoredOutputs) and self._lacks_stored():
             raise InputError(
                 f"holds the outputs of {stored.count:,} samples, and {self.count:,} are asked for",
                 where=stored.description,
                 hint=f"give --limit {stored.count}, or another --against",
             )
+
+    def _lacks_stored(self) -> bool:
+        """Whether the reference is of stored outputs, and has too few of them."""
+        return isinstance(self.reference, StoredOutputs) and self.reference.count < self.count
 
     def _check_labels(self) -> None:
         """Refuse a class that the model does not know, where labels are there before samples."""

@@ -100,8 +100,7 @@ def test_it_can_be_closed_on_a_full_disk(tmp_path: Path) -> None:
     small = {"image": np.zeros((1, 300), np.float32)}
     with files_up_to(0):
         with pytest.raises(InputError, match="cannot be kept"):
-            for _ in range(1000):
-                spool.append(small)
+            list(map(spool.append, [small] * 1000))
         spool.close()
 
 

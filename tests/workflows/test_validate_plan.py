@@ -164,3 +164,24 @@ def test_a_plan_that_fails_closes_its_reference(
 
 def _fields(given: ValidateRequest) -> dict[str, Any]:
     return {name: getattr(given, name) for name in given.__dataclass_fields__}
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_too_few_stored_outputs_are_an_error_only_if_asked_for(tmp_path: Path, asked: bool) -> None:
+    one = tmp_path / "one.bin"
+    np.zeros(10, "<f4").tofile(one)
+    (tmp_path / "net.pb").write_bytes(b"")
+    (subgraph,) = yaml.safe_load(FASHION.read_text())["models"]["fashion_mnist"]["subgraphs"]
+    model = {
+        "platform": "tensorflow",
+        "model_file_path": str(tmp_path / "net.pb"),
+        "subgraphs": [{**subgraph, "validation_outputs_data": [str(one)]}],
+    }
+    given = request(tmp_path, model=model, against="reference" if asked else None)
+    if asked:
+        with pytest.raises(InputError, match="1 samples, and 1,000 are asked for"):
+            Plan(given)
+        return
+    with Plan(given) as plan:
+        assert not plan.compares
+        assert any("too few" in said for said in plan.warnings)
