@@ -254,7 +254,6 @@ class _Sender:
                 if self._stopping.is_set():
                     break
                 sent = self._transport.send(chunk, self._stopping)
-                del chunk  # its inputs are on the phone: here they take memory for nothing
                 self._sent.put(sent)
         except BaseException as error:  # raised again where somebody waits for a chunk
             last = error
