@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -145,7 +146,7 @@ def validate_command(
             for kept in getattr(interrupt, "__notes__", ()):
                 console.print(f"interrupted: {kept}", markup=False, soft_wrap=True)
             raise
-    _show(result, as_json=as_json)
+    _show(result, _bisect(config, model, dataset), as_json=as_json)
     if result.passed is False:
         raise typer.Exit(EXIT_FAILED)
 
@@ -160,8 +161,16 @@ def _dataset(
     return dataset_from_option(dataset, labels, deployment.dataset)
 
 
-def _show(result: ValidationResult, *, as_json: bool) -> None:
+def _bisect(config: Path, model: str | None, dataset: Path | None) -> str:
+    """The command that bisects these samples; it reads no data set but the file's."""
+    if dataset is not None:
+        return ""
+    chosen = ["--model", model] if model is not None else []
+    return shlex.join(["droidmace", "bisect", "-c", str(config), *chosen])
+
+
+def _show(result: ValidationResult, bisect: str, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(result.as_document(), indent=2))
     else:
-        Console().print(validation_view(result))
+        Console().print(validation_view(result, bisect=bisect))

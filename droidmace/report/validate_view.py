@@ -37,10 +37,13 @@ _FEW = 20
 """Classes that are all shown."""
 
 
-def validation_view(result: ValidationResult, *, every_class: bool = False) -> RenderableType:
+def validation_view(
+    result: ValidationResult, *, every_class: bool = False, bisect: str = ""
+) -> RenderableType:
     """Who took part, right answers, classes and mistakes, similarity, gates.
 
-    Of many classes the worst are shown, all of them with ``every_class``.
+    Of many classes the worst are shown, all of them with ``every_class``. ``bisect`` is the command
+    that bisects this model over these samples; empty if the deployment file does not name them.
     """
     device = result.device
     title = Text.assemble(
@@ -68,8 +71,14 @@ def validation_view(result: ValidationResult, *, every_class: bool = False) -> R
         lines.append(Text.assemble("validation: ", word))
     if result.looks_wrong and result.runtime != "cpu":
         worst = min(result.outputs, key=lambda output: output.cosine.minimum).worst_sample
-        lines.append(Text(f"which op is wrong: droidmace bisect --sample {worst}"))
+        lines.append(Text(f"which op is wrong: {_bisect(bisect, worst)}"))
     return Group(*lines)
+
+
+def _bisect(command: str, sample: int) -> str:
+    if command:
+        return f"{printable(command)} --sample {sample}"
+    return f"name this data set in the deployment file, then droidmace bisect --sample {sample}"
 
 
 def _taking_part(result: ValidationResult) -> list[str]:

@@ -55,6 +55,7 @@ _SHIPPED = "validate_bundle"
 """The same for a bundle's."""
 _OUTPUTS = "outputs"
 """Of the model as it is, in the folder for work under way."""
+_WORK_ENDING = ".validation.work"
 _PLUGIN_PIECE = 256
 """Samples whose outputs are read back from the store at a time."""
 
@@ -107,6 +108,7 @@ class _Story:
             work = self._work_folder(setup, identity)
             if self._request.fresh:
                 _remove(work)
+            self._warnings += _other_work(work)
             if plan.shipped is not None:
                 with self._phase("prepare") as phase:
                     self._prove_program(setup, plan.shipped, phase)
@@ -185,7 +187,7 @@ class _Story:
 
     def _work_folder(self, setup: _Setup, identity: Mapping[str, str]) -> Path:
         """Where outputs are kept until all are there; another model or data set has another."""
-        name = f"{setup.place.file_name}.{_digest(identity)[:12]}.validation.work"
+        name = f"{setup.place.file_name}.{_digest(identity)[:12]}{_WORK_ENDING}"
         return self._request.out_dir / name
 
     def _run(self, setup: _Setup, identity: dict[str, str], work: Path) -> ValidationResult:
@@ -369,6 +371,17 @@ def _result_name(request: ValidateRequest, place: Workplace) -> str:
     if request.chosen_against != ONNXRUNTIME:
         parts.append(f"against_{name_part(Path(request.chosen_against).stem)}")
     return ".".join([*parts, "validation.json"])
+
+
+def _other_work(work: Path) -> tuple[str, ...]:
+    """What is told of broken-off runs beside this one, which nothing removes but their own end."""
+    others = sorted(path.name for path in work.parent.glob(f"*{_WORK_ENDING}") if path != work)
+    if not others:
+        return ()
+    return (
+        f"{work.parent} holds {counted(len(others), 'broken-off run')} of other samples, models, "
+        f"programs or phones ({', '.join(others)}): remove what nobody will go on with",
+    )
 
 
 def _remove(work: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ def result(
     )
 
 
-def shown(of: ValidationResult, width: int = 120, **how: bool) -> str:
+def shown(of: ValidationResult, width: int = 120, **how: Any) -> str:
     console = Console(file=io.StringIO(), width=width)
     console.print(validation_view(of, **how))
     assert isinstance(console.file, io.StringIO)
@@ -132,6 +133,31 @@ def test_nothing_judged_is_not_called_passed() -> None:
     text = words(shown(result(reference=False)))
     assert "nothing was judged" in text
     assert "passed" not in text
+
+
+def test_one_chunk_is_counted_as_one() -> None:
+    one = replace(result(), timings=ValidationTimings(1.0, 0.5, chunks=1, samples=120))
+    assert "images/s in 1 chunk " in words(shown(one)) + " "
+
+
+BISECT = "droidmace bisect -c net.yml"
+
+
+def test_outputs_that_fail_lead_to_bisect_with_the_worst_sample() -> None:
+    similarity = SimilarityTally("y")
+    reference = np.eye(3, dtype=np.float32)
+    similarity.add(reference[[0, 1, 0]], reference)
+    failed = replace(result(), outputs=(similarity.result(),)).judged({}, 0.99)
+    assert words(shown(failed, bisect=BISECT)).endswith(f"{BISECT} --sample 2")
+    assert "name this data set in the deployment file" in words(shown(failed))
+    assert "bisect" not in shown(replace(failed, runtime="cpu"), bisect=BISECT)
+
+
+def test_wrong_answers_alone_do_not_lead_to_bisect() -> None:
+    failed = result().judged({"top1": 0.999}, -1)
+    assert failed.passed is False
+    assert "bisect" not in shown(failed, bisect=BISECT)
+    assert "bisect" not in shown(result().judged({"top1": 0.9}, -1), bisect=BISECT)
 
 
 def test_what_is_not_finite_is_said_loudly() -> None:

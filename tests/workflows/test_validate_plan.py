@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import pytest
 import yaml
 
 from droidmace.config import DatasetConfig, load_deployment
-from droidmace.errors import ConfigError, DroidmaceError, InputError, MissingExtraError
+from droidmace.errors import ConfigError, InputError, MissingExtraError
 from droidmace.workflows import validate_plan
 from droidmace.workflows.datasets import dataset_from_option
-from droidmace.workflows.validate_plan import Plan
+from droidmace.workflows.validate import validate
+from droidmace.workflows.validate_plan import Plan, _is_vector
 from droidmace.workflows.validate_request import ValidateRequest
 from droidmace.workflows.workplace import PhoneRequest
 
@@ -151,19 +153,62 @@ def test_neither_labels_nor_a_reference(tmp_path: Path, unlabelled: Path) -> Non
         Plan(request(tmp_path, dataset=unlabelled, against="none"))
 
 
-def test_a_plan_that_fails_closes_its_reference(
-    tmp_path: Path, unlabelled: Path, recwarn: pytest.WarningsRecorder
+@pytest.mark.parametrize(
+    ("shape", "classes"),
+    [((1, 10), True), ((1, 1, 1, 1001), True), ((1, 2, 5, 1), False), ((1, 1), False)],
+)
+def test_without_labels_only_a_list_of_values_is_taken_for_classes(
+    shape: tuple[int, ...], *, classes: bool
 ) -> None:
-    stored = tmp_path / "outputs.npz"
-    np.savez(stored, probabilities=np.zeros((3, 10), np.float32))
-    given = request(tmp_path, validate={"gates": {"top1": 0.5}}, dataset=unlabelled)
-    with pytest.raises(DroidmaceError):
-        Plan(ValidateRequest(**{**_fields(given), "against": str(stored)}))
-    assert not [warning for warning in recwarn if warning.category is ResourceWarning]
+    assert _is_vector(shape) == classes
 
 
-def _fields(given: ValidateRequest) -> dict[str, Any]:
-    return {name: getattr(given, name) for name in given.__dataclass_fields__}
+def test_too_few_stored_outputs_are_refused(tmp_path: Path, unlabelled: Path) -> None:
+    stored = stored_outputs(tmp_path, rows=2)
+    with pytest.raises(InputError, match="outputs of 2 samples, and 3 are asked for") as caught:
+        Plan(request(tmp_path, against=str(stored), dataset=unlabelled))
+    assert "--limit 2" in str(caught.value.hint)
+
+
+def stored_outputs(tmp_path: Path, *, rows: int) -> Path:
+    path = tmp_path / "outputs.npz"
+    np.savez(path, probabilities=np.zeros((rows, 10), np.float32))
+    return path
+
+
+def test_a_plan_that_fails_closes_what_it_opened(tmp_path: Path, unlabelled: Path) -> None:
+    given = request(
+        tmp_path,
+        validate={"gates": {"top1": 0.5}},
+        against=str(stored_outputs(tmp_path, rows=3)),
+        dataset=unlabelled,
+    )
+    # The error keeps the plan alive by its traceback: nothing is closed for want of a reference.
+    with pytest.raises(InputError, match="the gate top1 needs labels") as caught:
+        Plan(given)
+    assert caught.tb is not None
+    assert _open_below(tmp_path) == []
+
+
+def test_a_plan_that_is_left_closes_what_it_opened(tmp_path: Path, unlabelled: Path) -> None:
+    stored = stored_outputs(tmp_path, rows=3)
+    with Plan(request(tmp_path, against=str(stored), dataset=unlabelled)):
+        assert _open_below(tmp_path) != []
+    assert _open_below(tmp_path) == []
+
+
+def _open_below(folder: Path) -> list[Path]:
+    links = [path for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    return [target for link in links if (target := link.readlink()).is_relative_to(folder)]
+
+
+def test_places_that_cannot_be_written_are_refused_first(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    below = tmp_path / "file" / "outputs"
+    given = request(tmp_path)
+    for wrong in (replace(given, out_dir=below), replace(given, save_outputs=below)):
+        with pytest.raises(InputError, match="cannot be written to"):
+            validate(wrong, lambda _: None)
 
 
 @pytest.mark.parametrize("asked", [False, True])

@@ -10,7 +10,7 @@ import pytest
 from droidmace.config import load_deployment
 from droidmace.validation.store import OutputStore
 from droidmace.workflows.batch import ChunkOutputs
-from droidmace.workflows.validate import _kept_told
+from droidmace.workflows.validate import _kept_told, _other_work, _remove
 from droidmace.workflows.validate_plan import Plan
 from droidmace.workflows.validate_request import ValidateRequest
 from droidmace.workflows.workplace import PhoneRequest
@@ -78,3 +78,23 @@ def test_outputs_of_another_tensor_order_are_not_gone_on_from(tmp_path: Path) ->
     )
     assert _identity(first, tmp_path) == _identity(first, tmp_path)
     assert _identity(first, tmp_path) != _identity(second, tmp_path)
+
+
+def test_of_a_linked_folder_of_work_only_the_link_goes(tmp_path: Path) -> None:
+    elsewhere, work = tmp_path / "elsewhere", tmp_path / "net.validation.work"
+    elsewhere.mkdir()
+    (elsewhere / "outputs").write_bytes(b"mine")
+    work.symlink_to(elsewhere)
+    _remove(work)
+    assert not work.is_symlink()
+    assert (elsewhere / "outputs").read_bytes() == b"mine"
+
+
+def test_runs_that_were_broken_off_are_told_but_for_the_one_that_goes_on(tmp_path: Path) -> None:
+    names = [f"net.phone.{letter}.validation.work" for letter in "abc"]
+    assert _other_work(tmp_path / names[0]) == ()
+    for name in names:
+        (tmp_path / name).mkdir()
+    (told,) = _other_work(tmp_path / names[0])
+    assert "2 broken-off runs" in told
+    assert f"({names[1]}, {names[2]})" in told
