@@ -57,16 +57,20 @@ take() {
   mkdir -p "$base/$1" && cd "$base/$1" || return
   # mace_run wants a file of that name, and does not use it.
   : >"$base/unused_$2" || return
+  name=$2 count=$3 bytes=$4
+  # An earlier chunk's file would pass for the last one of this chunk if fewer arrive.
+  set -- "$name"_????
+  eval "last=\${$count}"
+  if [ -e "$last" ]; then rm -f "$last" || return; else last=; fi
   # In the background: the shell must hear a TERM while it waits. Its input is spelt out, because
   # a shell gives such commands none.
   exec 3<&0
-  split -a 4 -b "$4" - "$2_" <&3 &
+  split -a 4 -b "$bytes" - "${name}_" <&3 &
   main=$!
   wait "$main" || return
   main=
-  count=$3 bytes=$4
-  set -- "$2"_????
-  eval "last=\${$count}"
+  set -- "$name"_????
+  [ -n "$last" ] || eval "last=\${$count}"
   if [ "$(stat -c %s "$last" 2>/dev/null)" != "$bytes" ]; then
     echo "batch.sh: fewer than $count samples of $bytes bytes arrived" >&2
     return 1

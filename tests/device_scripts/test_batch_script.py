@@ -73,10 +73,12 @@ def test_samples_that_did_not_arrive_are_missed(run_script, data):
     assert result.exit_code == 1
 
 
-def test_a_stale_file_does_not_pass_for_one_that_did_not_arrive(run_script):
-    run_script("take", "in0", "image", "2", "4", stdin=b"aaaabbbb")
-    # The last one is short now, and would be stale if the stream ended one file earlier.
-    assert run_script("take", "in0", "image", "2", "4", stdin=b"ccccd").exit_code == 1
+@pytest.mark.parametrize("before", [b"aaaabbbb", b"aaaabbbbccccdddd"])
+@pytest.mark.parametrize("data", [b"eeeef", b"eeee", b""])
+def test_a_stale_file_does_not_pass_for_one_that_did_not_arrive(run_script, before, data):
+    count = str(len(before) // 4)
+    assert run_script("take", "in0", "image", count, "4", stdin=before).exit_code == 0
+    assert run_script("take", "in0", "image", "2", "4", stdin=data).exit_code == 1
 
 
 def test_outputs_follow_what_the_program_prints(run_script, tmp_path, base):
