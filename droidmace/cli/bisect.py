@@ -23,6 +23,7 @@ from droidmace.cli.options import (
     SerialOption,
 )
 from droidmace.cli.phones import model_name, one_phone
+from droidmace.cli.standard_output import kept_for_document
 from droidmace.config import load_deployment
 from droidmace.errors import EXIT_ERROR, EXIT_FAILED
 from droidmace.report.bisect_view import bisect_view
@@ -101,7 +102,7 @@ def bisect_command(
             memory_bytes=memory_mib << 20,
             allow_plugin=allow_plugin,
         )
-        with PhaseReporter(console) as reporter:
+        with kept_for_document(as_json), PhaseReporter(console) as reporter:
             result = bisect(request, reporter)
     if as_json:
         typer.echo(json.dumps(result.as_document(), indent=2))

@@ -24,6 +24,7 @@ from droidmace.cli.options import (
     SerialOption,
 )
 from droidmace.cli.phones import model_name, one_phone
+from droidmace.cli.standard_output import kept_for_document
 from droidmace.config import DatasetConfig, Deployment, load_deployment
 from droidmace.errors import EXIT_FAILED, InputError
 from droidmace.report.phases import PhaseReporter
@@ -139,7 +140,7 @@ def validate_command(
             cache=cache,
         )
         try:
-            with PhaseReporter(console) as reporter:
+            with kept_for_document(as_json), PhaseReporter(console) as reporter:
                 result = validate(request, reporter)
         except (KeyboardInterrupt, SystemExit) as interrupt:
             # What was kept of the work, if anything was; SystemExit is SIGTERM or SIGHUP.

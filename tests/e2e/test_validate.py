@@ -187,10 +187,12 @@ def deployment_with(folder: Path, section: dict[str, Any], **dataset: object) ->
 # A plugin as MACE documents it: written to the protocol, not to droidmace.
 PLUGIN = """
 import gzip
+import sys
 import numpy as np
 
 class AccuracyValidator(object):
     def __init__(self, **kwargs):
+        sys.stdout.write("past print")
         with gzip.open({images!r}) as stream:
             data = stream.read()
         self.images = np.frombuffer(data[16:], dtype=np.uint8).reshape(-1, 28, 28)
