@@ -238,7 +238,7 @@ def _arrangement(
         )
     # Without a shape of its own, a sample lies as the platform has it.
     there: tuple[int, ...] = ()
-    if len(shape) == len(tensor.shape):
+    if len(shape) == len(tensor.shape) and shape[1:] != (elements,):
         there = (tensor.shape[0], *shape[1:])
     elif count == 1 and len(shape) == len(tensor.shape) - 1:
         there = (tensor.shape[0], *shape)

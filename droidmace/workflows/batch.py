@@ -178,8 +178,8 @@ class BatchRunner:
         room = self._budget() * (1 - _KEPT_SHARE)
         return DeviceStorageError(
             f"{what} needs {need / _MIB:,.1f} MiB, with the next one already on its way; "
-            f"{room / _MIB:,.1f} MiB may be used ({self._share:.0%} of what is free, half of it "
-            "for outputs that are done)",
+            f"{room / _MIB:,.1f} MiB may be used ({100 * self._share:.3g} % of what is free, "
+            "half of it for outputs that are done)",
             serial=self._device.serial,
             hint="free some space on the device, allow a larger share, or make chunks smaller",
         )

@@ -26,6 +26,7 @@ from droidmace.macerun.invocation import Invocation
 from droidmace.macerun.session import MaceRunSession
 from droidmace.results.validation import ValidationResult, ValidationTimings
 from droidmace.validation.classification import ClassTally
+from droidmace.validation.layouts import order_of_platform
 from droidmace.validation.saved_outputs import save_outputs
 from droidmace.validation.similarity import SimilarityTally
 from droidmace.validation.sources.plugin import AccuracyPlugin
@@ -183,6 +184,8 @@ class _Story:
             **setup.plan.identity,
             "binary": place.binary_record().sha256,
             "serial": place.report.serial,
+            # An update may bring another OpenCL driver.
+            "build": place.report.properties.get("ro.build.fingerprint", ""),
         }
 
     def _work_folder(self, setup: _Setup, identity: Mapping[str, str]) -> Path:
@@ -214,7 +217,13 @@ class _Story:
                 timings = self._samples(setup, setup.base, store, feed, phase)
             if request.save_outputs is not None:
                 with self._phase("save") as phase:
-                    save_outputs(store, plan.count, request.save_outputs)
+                    save_outputs(
+                        store,
+                        request.model.outputs,
+                        plan.count,
+                        request.save_outputs,
+                        order=order_of_platform(request.model.platform),
+                    )
                     phase.summary = str(request.save_outputs)
             said = ""
             if plan.plugin is not None:
@@ -346,6 +355,12 @@ def _check_places(request: ValidateRequest) -> None:
     """Refuse what cannot be written before a phone works for it. Raises ``InputError``."""
     places = [request.out_dir]
     if request.save_outputs is not None:
+        if request.save_outputs.suffix != ".npz":
+            raise InputError(
+                "outputs are kept as .npz, and read by that name",
+                where=f"--save-outputs {request.save_outputs}",
+                hint="give a file that ends in .npz",
+            )
         places.append(request.save_outputs.parent)
     for folder in places:
         try:

@@ -270,13 +270,14 @@ class Plan:
                 "there is no sample", where=self.name, hint="give a data set with some"
             )
         wanted = limit if limit is not None else self._dataset.limit
-        if limit is not None and limit > there:
+        if wanted is not None and wanted > there:
+            said = "--limit" if limit is not None else "droidmace.dataset.limit"
             raise InputError(
-                f"{limit} samples are asked for, there are {there}",
+                f"{wanted} samples are asked for, there are {there}",
                 where=self.name,
-                hint="lower --limit, or leave it out",
+                hint=f"lower {said}, or leave it out",
             )
-        return there if wanted is None else min(wanted, there)
+        return there if wanted is None else wanted
 
 
 def _dataset(request: ValidateRequest) -> DatasetConfig:

@@ -202,9 +202,15 @@ def _open_below(folder: Path) -> list[Path]:
     return [target for link in links if (target := link.readlink()).is_relative_to(folder)]
 
 
+def test_outputs_are_kept_under_a_name_that_says_what_they_are(tmp_path: Path) -> None:
+    given = replace(request(tmp_path), save_outputs=tmp_path / "outputs.bin")
+    with pytest.raises(InputError, match=r"kept as \.npz"):
+        validate(given, lambda _: None)
+
+
 def test_places_that_cannot_be_written_are_refused_first(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    below = tmp_path / "file" / "outputs"
+    below = tmp_path / "file" / "outputs.npz"
     given = request(tmp_path)
     for wrong in (replace(given, out_dir=below), replace(given, save_outputs=below)):
         with pytest.raises(InputError, match="cannot be written to"):

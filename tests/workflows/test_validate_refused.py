@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +109,14 @@ def test_a_label_that_the_model_does_not_know_is_found_before_a_phone_works(
         assert plan.first.label == 2
     with Plan(request(tmp_path, {"arrays": "images.npz", "limit": 3})) as plan:
         assert plan.count == 3
+
+
+@pytest.mark.parametrize(("of_file", "option"), [(4, None), (None, 4), (1, 4)])
+def test_more_samples_than_there_are_are_not_silently_fewer(
+    tmp_path: Path, unlabelled: dict[str, Any], of_file: int | None, option: int | None
+) -> None:
+    given = request(tmp_path, unlabelled | ({"limit": of_file} if of_file else {}))
+    with pytest.raises(InputError, match="4 samples are asked for, there are 3") as caught:
+        Plan(replace(given, limit=option))
+    said = "--limit" if option else "droidmace.dataset.limit"
+    assert f"lower {said}," in str(caught.value.hint)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from droidmace.bundle.manifest import FileRecord
 from droidmace.config import load_deployment
+from droidmace.devices.probe import ProbeReport
 from droidmace.validation.store import OutputStore
 from droidmace.workflows.batch import ChunkOutputs
-from droidmace.workflows.validate import _kept_told, _other_work, _remove
+from droidmace.workflows.validate import _kept_told, _other_work, _remove, _Story
 from droidmace.workflows.validate_plan import Plan
 from droidmace.workflows.validate_request import ValidateRequest
 from droidmace.workflows.workplace import PhoneRequest
@@ -98,3 +102,18 @@ def test_runs_that_were_broken_off_are_told_but_for_the_one_that_goes_on(tmp_pat
     (told,) = _other_work(tmp_path / names[0])
     assert "2 broken-off runs" in told
     assert f"({names[1]}, {names[2]})" in told
+
+
+def _whole_identity(fingerprint: str) -> dict[str, str]:
+    place = SimpleNamespace(
+        report=ProbeReport("x", {"ro.build.fingerprint": fingerprint}),
+        binary_record=lambda: FileRecord("mace_run", "0" * 64, 1),
+    )
+    setup = SimpleNamespace(plan=SimpleNamespace(identity={}), place=place)
+    return _Story(cast(ValidateRequest, None), lambda _: None)._identity(cast(Any, setup))
+
+
+def test_outputs_of_another_build_of_the_phone_are_not_gone_on_from() -> None:
+    """An update may bring another OpenCL driver."""
+    assert _whole_identity("brand/a:11") == _whole_identity("brand/a:11")
+    assert _whole_identity("brand/a:11") != _whole_identity("brand/a:12")
