@@ -24,6 +24,9 @@
 # these lines can no longer be written the host is gone: the program is killed, and all of BASE
 # removed, as is the folder that it lies in if nothing else does.
 
+# Written by the shell's own echo, at once: see run.sh.
+lead=$(printf '\036')
+
 now() {
   # Built in, and so without a process of its own: it would cost more than what is measured.
   read -r up rest </proc/uptime || up=
@@ -35,7 +38,7 @@ ended() {
   wait "$beat" 2>/dev/null
   main=
   # Who cannot be told is gone, and will not remove anything.
-  printf '\036droidmace end %s\n' "$1" >&2 || gone
+  echo "${lead}droidmace end $1" >&2 || gone
   exit "$1"
 }
 
@@ -89,7 +92,7 @@ main=
   # A write that fails has to be noticed, not died of.
   trap '' PIPE
   while sleep 2 </dev/null >/dev/null 2>&1 && kill -s 0 $$ 2>/dev/null; do
-    printf '\036droidmace alive\n' >&2 && continue
+    echo "${lead}droidmace alive" >&2 && continue
     kill -s TERM $$
     exit
   done
@@ -125,7 +128,7 @@ main=$!
 wait "$main"
 status=$?
 now
-printf '\036droidmace ran %s %s %s\n' "$status" "$began" "$up"
+echo "${lead}droidmace ran $status $began $up"
 if [ "$status" -ne 0 ]; then ended "$status"; fi
 tar -c -f - -C "$out" . &
 main=$!

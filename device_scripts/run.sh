@@ -14,12 +14,16 @@
 # What a program has printed into a pipe and not flushed is lost when it aborts. Through a terminal
 # nothing is; without one, the phone's log is asked for what the program has written there.
 
+# The shell's own echo writes a line at once. toybox's printf writes byte by byte, and another
+# process's line comes between.
+lead=$(printf '\036')
+
 limited() {
   if command -v timeout >/dev/null 2>&1; then timeout 5 "$@"; else "$@"; fi
 }
 
 ended() {
-  printf '\036droidmace end %s\n' "$1" >&2
+  echo "${lead}droidmace end $1" >&2
   # A terminal whose session ends throws away what it has not passed on yet.
   if [ -t 2 ]; then sleep 0.2 </dev/null >/dev/null 2>&1 || sleep 1 </dev/null; fi
   exit "$1"
@@ -46,7 +50,7 @@ main=$!
   # A write that fails has to be noticed, not died of.
   trap '' PIPE
   while sleep 2 </dev/null >/dev/null 2>&1; do
-    printf '\036droidmace alive\n' >&2 || break
+    echo "${lead}droidmace alive" >&2 || break
     if [ -n "$deadline" ] && [ $((deadline -= 2)) -le 0 ]; then
       echo 'run.sh: stopped, its time on the phone is up' >&2
       break

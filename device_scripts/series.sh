@@ -15,9 +15,12 @@
 # As with run.sh, when an "alive" can no longer be written the host is gone, and the program is
 # killed.
 
+# Written by the shell's own echo, at once: see run.sh.
+lead=$(printf '\036')
+
 mark() {
-  printf '\036droidmace %s\n' "$1"
-  printf '\036droidmace %s\n' "$1" >&2
+  echo "${lead}droidmace $1"
+  echo "${lead}droidmace $1" >&2
 }
 
 failed() {
@@ -49,7 +52,7 @@ fi
   # A write that fails has to be noticed, not died of.
   trap '' PIPE
   while sleep 2 </dev/null >/dev/null 2>&1 && kill -s 0 $$ 2>/dev/null; do
-    printf '\036droidmace alive\n' >&2 && continue
+    echo "${lead}droidmace alive" >&2 && continue
     kill -s TERM $$
     exit
   done
