@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -103,17 +103,18 @@ class PartRunner:
         weights: bytes | None = None,
         inputs: Mapping[str, bytes] | None = None,
         keep: bool = False,
+        on_cpu: Collection[str] = (),
     ) -> Tensors:
         """A part of the net, fed with the tensors that were kept (see :func:`feed`).
 
         ``weights``: of its own, instead of the whole model's. ``inputs``: all of its inputs by the
         net's names, instead of those that were kept. ``keep``: leave what it makes on the phone for
-        parts to come.
+        parts to come. ``on_cpu``: ops of the part that are known to run on the CPU, on a GPU.
         """
         desk = self.desk
         graph = posixpath.join(desk.folder, "part.pb")
         data = desk.layout.weights
-        model = on_runtime(held(part.model), runtime)
+        model = on_runtime(held(part.model, runtime, on_cpu), runtime)
         desk.device.push(serialize_model(model), graph)
         if weights is not None:
             data = posixpath.join(desk.folder, "part.data")

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from droidmace.errors import MaceRunError
-from droidmace.formats.netdef import DeviceType
+from droidmace.formats.netdef import DeviceType, MemoryType
 from droidmace.graphs.activations import frontier
-from droidmace.graphs.held import at_risk
+from droidmace.graphs.held import at_risk, lain_in, lies_in_its_input
 from droidmace.graphs.parts import Dissection, Part
-from droidmace.graphs.variants import is_half, packed
+from droidmace.graphs.variants import is_half, memory_type, packed
 from droidmace.results.bisect import (
     Cause,
     OpComparison,
@@ -72,6 +72,10 @@ class Hunt:
         return is_half(self._dissection.net)
 
     @property
+    def _in_images(self) -> bool:
+        return memory_type(self._dissection.net) is MemoryType.GPU_IMAGE
+
+    @property
     def run_limit(self) -> int:
         """Processes at most."""
         return run_limit(len(self._dissection.net.ops))
@@ -89,7 +93,7 @@ class Hunt:
         needed_bytes = 2 * sum(one.size_bytes for one in known.values())
         if needed_bytes <= self.memory_bytes or self.run_limit < _NARROWING_RUNS:
             self._on_cpu(tuple(known), "every tensor")
-            outputs = self._whole_net()
+            outputs = self._outputs(self._whole_net())
         else:
             outputs, right, wrong = self._narrowed_by_memory(last)
             if not any(one.differs for one in outputs):
@@ -144,10 +148,13 @@ class Hunt:
             return tensor_error(values, self._cpu[name], limits)
         return least_error(values, self._cpu[name], limits)
 
-    def _whole_net(self) -> tuple[OutputComparison, ...]:
+    def _whole_net(self) -> Tensors:
         found = self.runner.whole_net(self.gpu_graph, DeviceType.GPU, "the net as it is")
         self._gpu.update(found)
         self._on_cpu_in_net = self.runner.on_cpu
+        return found
+
+    def _outputs(self, found: Tensors) -> tuple[OutputComparison, ...]:
         return tuple(self._compared(name, values) for name, values in found.items())
 
     def _compared(self, name: str, values: Array) -> OutputComparison:
@@ -162,9 +169,11 @@ class Hunt:
         looks = max(1, (self.run_limit - _NARROWING_RUNS - _SUSPECT_RUNS) // 2 + 1)
         own = [one.name for one in self._dissection.net.output_infos]
         own = [name for name in own if name in self._dissection.activations]
+        # First, because its log tells what is not to be asked for.
+        found = self._whole_net()
         first = self._frontiers(positions(-1, last, looks))
         self._on_cpu(tuple(dict.fromkeys((*own, *first))), "outputs and some tensors")
-        outputs = self._whole_net()
+        outputs = self._outputs(found)
         if not any(one.differs for one in outputs):
             return outputs, -1, last
 
@@ -179,8 +188,12 @@ class Hunt:
         return outputs, right, wrong
 
     def _frontiers(self, asked: Iterable[int]) -> tuple[str, ...]:
+        """What is handed on at these positions; as images, what can be asked for instead."""
         net, known = self._dissection.net, self._dissection.activations
-        return tuple(dict.fromkeys(n for one in asked for n in frontier(net, known, one)))
+        names = [name for one in asked for name in frontier(net, known, one)]
+        if self._in_images:
+            names = [lain_in(net, name, self._on_cpu_in_net) for name in names]
+        return tuple(dict.fromkeys(name for name in names if name in known))
 
     def _wrong_in_net(self, asked: Sequence[int]) -> list[bool]:
         """Whether what the GPU hands on at these positions is wrong."""
@@ -189,7 +202,7 @@ class Hunt:
             return [False] * len(asked)
         part = self._dissection.up_to(names)
         what = f"inside the net, after op {', '.join(str(one + 1) for one in asked)}"
-        found = self.runner.part(part, DeviceType.GPU, what)
+        found = self.runner.part(part, DeviceType.GPU, what, on_cpu=self._on_cpu_in_net)
         self._gpu.update(found)
         limits = net_limits(half=self._half)
         bad = {
@@ -208,7 +221,7 @@ class Hunt:
     def _by_themselves(self, indices: Iterable[int]) -> tuple[OpComparison, ...]:
         """Each op on the GPU, fed with what the CPU has made."""
         net = self._dissection.net
-        part = self._dissection.alone(indices)
+        part = self._dissection.alone(one for one in indices if not self._may_be_lost(one))
         if not part.outputs:
             return ()
         if len(net.ops) > 1:
@@ -231,6 +244,15 @@ class Hunt:
                     f"{ops[-1].error.relative:.2%} in the GPU's run: look at the copies around it"
                 )
         return tuple(ops)
+
+    def _may_be_lost(self, index: int) -> bool:
+        """Whether what an op by itself hands out could be another's, and nothing helps that.
+
+        In images its output may be kept only if MACE runs it on the CPU. That it does so in the net
+        does not say that it does so here; it is not what makes the net wrong, either.
+        """
+        op = self._dissection.net.ops[index]
+        return self._in_images and op.name in self._on_cpu_in_net and lies_in_its_input(op)
 
     def _examined(
         self,
@@ -275,7 +297,8 @@ class Hunt:
         """Every op is right by itself, and still the net is wrong."""
         suspects: list[Suspect] = []
         differing = {one.name for one in outputs if one.differs}
-        if differing.intersection(at_risk(self._dissection.net)) and self._runs_left > 0:
+        risk = at_risk(self._dissection.net, DeviceType.GPU, self._on_cpu_in_net)
+        if differing.intersection(risk) and self._runs_left > 0:
             suspects.append(self._whole(KEPT))
             if suspects[-1].right:
                 return self._finding(
@@ -314,7 +337,13 @@ class Hunt:
         variant = Part(changed, part.inputs, part.outputs)
         what = f"in {name}" if float32 else name
         try:
-            found = self.runner.part(variant, DeviceType.GPU, f"the net {what}", weights=weights)
+            found = self.runner.part(
+                variant,
+                DeviceType.GPU,
+                f"the net {what}",
+                weights=weights,
+                on_cpu=self._on_cpu_in_net,
+            )
         except MaceRunError as error:
             return Suspect(name, False, None, error.message)
         compared = [self._compared(one, values) for one, values in found.items()]

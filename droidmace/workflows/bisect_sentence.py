@@ -131,7 +131,9 @@ def _nothing(finding: Finding, net: NetDef, where: str) -> str:
 
 
 def _on_cpu(finding: Finding) -> str:
+    looked_at = {one.name for one in finding.ops}
     names = [repr(one.name) for one in finding.ops if one.on_cpu]
+    names += map(repr, sorted(finding.on_cpu - looked_at))
     if not names:
         return ""
     rest = f" and {len(names) - _SHOWN_OTHERS} more" if len(names) > _SHOWN_OTHERS else ""

@@ -53,6 +53,10 @@ class Adapted:
 
     steps: list[Step] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
+    on_cpu: set[str] = field(default_factory=set)
+    """Ops of a GPU's net that run on the CPU."""
+    clashing: set[str] = field(default_factory=set)
+    """Outputs behind which there is one name for two tensors."""
 
 
 def adapted(
@@ -67,6 +71,8 @@ def adapted(
         made.tensors[info.name] = Tensor(base, "float", info.dims)
     for op in net.ops:
         falls = op.type == "Shape" or op.name in on_cpu or _follows_to_cpu(made, op)
+        if falls:
+            made.on_cpu.add(op.name)
         wanted = (Memory.CPU, "float") if falls else (memory, net_type)
         inputs = tuple(_brought(made, name, *wanted) for name in op.inputs)
         integers = DataType.DT_INT32 in op.output_types
@@ -86,6 +92,11 @@ def _follows_to_cpu(made: Adapted, op: OperatorDef) -> bool:
     return op.type != "Conv2D" and all(one.memory is Memory.CPU for one in read)
 
 
+def transformed(name: str, memory: Memory) -> str:
+    """TransformedName, for copies to another memory as well as for what an output is copied of."""
+    return f"{name}_mem_type_{memory.value}"
+
+
 def _brought(made: Adapted, name: str, memory: Memory, data_type: str) -> str:
     """AdaptMemoryType: the name of the tensor in that memory, after a copy if it takes one."""
     tensor = made.tensors.get(name)
@@ -96,7 +107,7 @@ def _brought(made: Adapted, name: str, memory: Memory, data_type: str) -> str:
         return name
     if tensor.memory is Memory.IMAGE and memory is Memory.CPU:
         memory = Memory.BUFFER
-    copied = f"{name}@{memory.value}"
+    copied = transformed(name, memory)
     if copied not in made.tensors:
         made.tensors[copied] = Tensor(memory, data_type, tensor.shape)
         made.steps.append(Step("BufferTransform", (name,), (copied,)))
@@ -108,7 +119,10 @@ def _hand_out(made: Adapted, name: str) -> None:
     tensor = made.tensors[name]
     if tensor.memory is not Memory.IMAGE and tensor.data_type == "float":
         return
-    inner = f"{name}@made"
+    inner = transformed(name, Memory.BUFFER)
+    if inner in made.tensors:
+        made.clashing.add(name)
+        return
     made.tensors[inner] = tensor
     made.tensors[name] = Tensor(Memory.BUFFER, "float", tensor.shape)
 
@@ -216,7 +230,7 @@ def left_in(net: Adapted, outputs: Sequence[str]) -> dict[str, str]:
         if memory[name].content != holds[name]
         else name
         for name in outputs
-    }
+    } | dict.fromkeys(net.clashing, "")
 
 
 def overwritten(net: Adapted, outputs: Sequence[str]) -> set[str]:

@@ -16,6 +16,7 @@ from droidmace.formats.netdef import (
     MultiNetDef,
     NetDef,
     OperatorDef,
+    OutputShape,
     parse_model,
 )
 from droidmace.formats.op_types import EltwiseType
@@ -44,10 +45,11 @@ def model_for(memory: MemoryType, *, half: bool = False) -> MultiNetDef:
 
 
 def wrong_op(net: NetDef, name: str = WRONG) -> NetDef:
-    """With a multiplication behind an op."""
+    """With a multiplication behind an op, and behind what computes the same."""
     ops: list[OperatorDef] = []
+    wrong = [op.inputs for op in net.ops if op.name == name]
     for op in net.ops:
-        if op.name != name:
+        if op.inputs not in wrong:
             ops.append(op)
             continue
         raw = f"{op.outputs[0]}_raw"
@@ -58,7 +60,7 @@ def wrong_op(net: NetDef, name: str = WRONG) -> NetDef:
         )
         ops.append(replace(op, outputs=(raw,)))
         ops.append(
-            OperatorDef(type="Eltwise", name="x", inputs=(raw,), outputs=op.outputs, args=args)
+            OperatorDef(type="Eltwise", name=raw, inputs=(raw,), outputs=op.outputs, args=args)
         )
     return replace(net, ops=tuple(ops))
 
@@ -88,7 +90,7 @@ def test_memory_that_tensors_share_is_nobody_s_fault(memory: MemoryType, half: b
 
 def test_it_would_be_without_readers_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the test above tests something."""
-    monkeypatch.setattr(bisect_runs, "held", lambda model: model)
+    monkeypatch.setattr(bisect_runs, "held", lambda model, *_: model)
     found = hunt(MacePhone(WEIGHTS), model_for(MemoryType.GPU_IMAGE))
     assert any(op.wrong for op in found.ops)
 
@@ -100,6 +102,61 @@ def test_the_wrong_op_is_named_where_few_tensors_fit(memory: MemoryType) -> None
     assert found.culprit is not None
     assert found.culprit.name == WRONG
     assert len(found.ops) < len(OPS)
+
+
+@pytest.mark.parametrize("reader", range(7, len(OPS) - 2, 4))
+def test_the_wrong_op_is_named_where_cuts_meet_the_cpu(reader: int) -> None:
+    """The images of some cut are what ops on the CPU read."""
+    phone = MacePhone(WEIGHTS, on_cpu=frozenset({OPS[reader].name}), spoil=wrong_op)
+    found = hunt(phone, model_for(MemoryType.GPU_IMAGE), memory_bytes=100_000)
+    assert found.culprit is not None
+    assert found.culprit.name == WRONG
+
+
+@pytest.mark.parametrize("before", range(2, len(OPS) - 2, 4))
+def test_the_wrong_op_is_named_where_cuts_meet_what_lies_in_its_input(before: int) -> None:
+    """The copies of a cut's other tensors would overwrite it."""
+    model = model_for(MemoryType.GPU_IMAGE)
+    (net,) = model.nets
+    read = net.ops[before].inputs[0]
+    flat = OperatorDef(
+        type="ExpandDims",
+        name="flat",
+        inputs=(read,),
+        outputs=("flat",),
+        output_shapes=(OutputShape((1, *net.ops[before - 1].output_shapes[0].dims)),),
+        args=(Argument(name="axis", ints=(0,)),),
+    )
+    shape = OutputShape(flat.output_shapes[0].dims[1:])
+    back = replace(flat, type="Squeeze", name="back", inputs=("flat",), outputs=("back",))
+    back = replace(back, output_shapes=(shape,))
+    reader = replace(net.ops[before], inputs=("back", *net.ops[before].inputs[1:]))
+    ops = (*net.ops[:before], flat, back, reader, *net.ops[before + 1 :])
+    model = replace(model, nets=(replace(net, ops=ops),))
+    phone = MacePhone(WEIGHTS, on_cpu=frozenset({"flat", "back"}), spoil=wrong_op)
+    found = hunt(phone, model, memory_bytes=100_000)
+    assert found.culprit is not None
+    assert found.culprit.name == WRONG
+
+
+def test_what_lies_in_its_input_on_the_cpu_is_told_and_not_run_by_itself() -> None:
+    """In images its output is nobody's in the end, unless it is known where it was made."""
+    model = model_for(MemoryType.GPU_IMAGE)
+    (net,) = model.nets
+    shape = net.ops[-1].output_shapes[0]
+    flat = OperatorDef(
+        type="ExpandDims",
+        name="flat",
+        inputs=net.ops[-1].outputs,
+        outputs=("flat",),
+        output_shapes=(replace(shape, dims=(1, *shape.dims)),),
+    )
+    last = replace(net.output_infos[0], name="flat", dims=(1, *shape.dims))
+    model = replace(model, nets=(replace(net, ops=(*net.ops, flat), output_infos=(last,)),))
+    found = hunt(MacePhone(WEIGHTS, on_cpu=frozenset({"flat"})), model)
+    assert found.cause is Cause.NOTHING
+    assert "flat" not in {op.name for op in found.ops}
+    assert "MACE runs 'flat' on the CPU" in said(found)
 
 
 @pytest.mark.parametrize("memory", [MemoryType.GPU_IMAGE, MemoryType.GPU_BUFFER])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -74,6 +74,7 @@ class Bench:
         weights: bytes | None = None,
         inputs: Mapping[str, bytes] | None = None,
         keep: bool = False,
+        on_cpu: Collection[str] = (),
     ) -> Tensors:
         assert inputs is None
         self.runs.append(BisectRun(runtime.name.lower(), what))
@@ -196,6 +197,7 @@ class Swapping(Bench):
         weights: bytes | None = None,
         inputs: Mapping[str, bytes] | None = None,
         keep: bool = False,
+        on_cpu: Collection[str] = (),
     ) -> Tensors:
         found = dict(Bench.part(self, part, runtime, what, weights=weights, keep=keep))
         for name, values in found.items():
