@@ -23,7 +23,7 @@ from droidmace.cli.options import (
     ProfileOption,
     SerialOption,
 )
-from droidmace.cli.phones import model_name, one_phone
+from droidmace.cli.phones import one_phone, requests_of
 from droidmace.config import load_deployment
 from droidmace.errors import EXIT_FAILED, InputError
 from droidmace.files import write_atomically
@@ -40,7 +40,6 @@ from droidmace.workflows.bench_compare import (
     read_bench,
 )
 from droidmace.workflows.bench_request import BenchRequest, BenchSettings, check_request
-from droidmace.workflows.workplace import PhoneRequest
 
 _DEFAULTS = BenchSettings()
 
@@ -196,18 +195,11 @@ def bench_command(
         pin_governors=pin,
         timeout_s=deployment.tune.timeout_s,
     )
-    name = model_name(deployment, model)
+    phone_request = requests_of(deployment, model, mace_run, mace_root)
 
     def request(one: str, port: int | None) -> BenchRequest:
         return BenchRequest(
-            phone=PhoneRequest(
-                serial=one,
-                deployment=deployment,
-                model_name=name,
-                adb_port=port,
-                mace_run=mace_run,
-                mace_root=mace_root,
-            ),
+            phone=phone_request(one, port),
             settings=settings,
             bundle=bundle,
             against=other,

@@ -22,7 +22,7 @@ from droidmace.cli.options import (
     ProfileOption,
     SerialOption,
 )
-from droidmace.cli.phones import model_name, one_phone
+from droidmace.cli.phones import one_phone, requests_of
 from droidmace.cli.standard_output import kept_for_document
 from droidmace.config import load_deployment
 from droidmace.errors import EXIT_ERROR, EXIT_FAILED
@@ -31,7 +31,6 @@ from droidmace.report.phases import PhaseReporter
 from droidmace.results.bisect import Cause
 from droidmace.workflows.bisect import bisect
 from droidmace.workflows.bisect_request import BisectRequest
-from droidmace.workflows.workplace import PhoneRequest
 
 DEFAULT_OUT = Path("out")
 DEFAULT_MEMORY_MIB = 512
@@ -82,21 +81,14 @@ def bisect_command(
     Exit code 0: nothing is wrong. 1: something is. 2: an error, or no op could be judged.
     """
     deployment = load_deployment(config)
-    name = model_name(deployment, model)
+    phone_request = requests_of(deployment, model, mace_run, mace_root)
     console = Console(stderr=as_json)
     with one_phone(serial, emulate=emulate, profile=profile, driver=driver, adb_port=adb_port) as (
         chosen,
         port,
     ):
         request = BisectRequest(
-            phone=PhoneRequest(
-                serial=chosen,
-                deployment=deployment,
-                model_name=name,
-                adb_port=port,
-                mace_run=mace_run,
-                mace_root=mace_root,
-            ),
+            phone=phone_request(chosen, port),
             out_dir=out,
             sample=sample,
             memory_bytes=memory_mib << 20,

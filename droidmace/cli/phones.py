@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -12,6 +12,7 @@ from rich.console import Console
 from droidmace.config import Deployment
 from droidmace.errors import DeviceNotFoundError, InputError
 from droidmace.workflows.devices import list_phones
+from droidmace.workflows.workplace import PhoneRequest
 
 DEFAULT_PROFILE = "adreno"
 
@@ -67,7 +68,29 @@ def usable_serials(adb_port: int | None, console: Console) -> list[str]:
     return serials
 
 
-def model_name(deployment: Deployment, model: str | None) -> str:
+def requests_of(
+    deployment: Deployment, model: str | None, mace_run: Path | None, mace_root: Path | None
+) -> Callable[[str, int | None], PhoneRequest]:
+    """What the options ask of a phone, once its serial and its adb server's port are known.
+
+    The model is chosen at once: no phone is started for one that is not there.
+    """
+    name = _model_name(deployment, model)
+
+    def request(serial: str, adb_port: int | None) -> PhoneRequest:
+        return PhoneRequest(
+            serial=serial,
+            deployment=deployment,
+            model_name=name,
+            adb_port=adb_port,
+            mace_run=mace_run,
+            mace_root=mace_root,
+        )
+
+    return request
+
+
+def _model_name(deployment: Deployment, model: str | None) -> str:
     """The model that is meant, if it can be only one."""
     names = list(deployment.models)
     if model is None:

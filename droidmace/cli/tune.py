@@ -27,8 +27,8 @@ from droidmace.cli.phones import (
     DEFAULT_PROFILE,
     check_choice,
     emulated,
-    model_name,
     named_phone,
+    requests_of,
     usable_serials,
 )
 from droidmace.cli.replay import STRATEGIES, show_replay
@@ -43,7 +43,6 @@ from droidmace.results import TuneFailure, TuneResult
 from droidmace.workflows.tune import tune
 from droidmace.workflows.tune_many import tune_many
 from droidmace.workflows.tune_request import TuneRequest, check_request
-from droidmace.workflows.workplace import PhoneRequest
 
 DEFAULT_OUT = Path("out")
 
@@ -181,18 +180,11 @@ def tune_command(
         )
         if value is not None
     }
-    name = model_name(deployment, model)
+    phone_request = requests_of(deployment, model, mace_run, mace_root)
 
     def request(one: str, port: int | None) -> TuneRequest:
         return TuneRequest(
-            phone=PhoneRequest(
-                serial=one,
-                deployment=deployment,
-                model_name=name,
-                adb_port=port,
-                mace_run=mace_run,
-                mace_root=mace_root,
-            ),
+            phone=phone_request(one, port),
             out_dir=out,
             overrides=overrides,
             search=settings,

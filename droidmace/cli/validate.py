@@ -23,7 +23,7 @@ from droidmace.cli.options import (
     ProfileOption,
     SerialOption,
 )
-from droidmace.cli.phones import model_name, one_phone
+from droidmace.cli.phones import one_phone, requests_of
 from droidmace.cli.standard_output import kept_for_document
 from droidmace.config import DatasetConfig, Deployment, load_deployment
 from droidmace.errors import EXIT_FAILED, InputError
@@ -33,7 +33,6 @@ from droidmace.results.validation import ValidationResult
 from droidmace.workflows.datasets import dataset_from_option
 from droidmace.workflows.validate import validate
 from droidmace.workflows.validate_request import ValidateRequest
-from droidmace.workflows.workplace import PhoneRequest
 
 DEFAULT_OUT = Path("out")
 
@@ -113,21 +112,14 @@ def validate_command(
     2: an error.
     """
     deployment = load_deployment(config)
-    name = model_name(deployment, model)
+    phone_request = requests_of(deployment, model, mace_run, mace_root)
     console = Console(stderr=as_json)
     with one_phone(serial, emulate=emulate, profile=profile, driver=driver, adb_port=adb_port) as (
         chosen,
         port,
     ):
         request = ValidateRequest(
-            phone=PhoneRequest(
-                serial=chosen,
-                deployment=deployment,
-                model_name=name,
-                adb_port=port,
-                mace_run=mace_run,
-                mace_root=mace_root,
-            ),
+            phone=phone_request(chosen, port),
             dataset=_dataset(deployment, dataset, labels),
             settings=deployment.validate,
             out_dir=out,
