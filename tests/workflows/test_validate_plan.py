@@ -9,50 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
-from droidmace.config import DatasetConfig, load_deployment
 from droidmace.errors import ConfigError, InputError, MissingExtraError
 from droidmace.workflows import validate_plan
-from droidmace.workflows.datasets import dataset_from_option
 from droidmace.workflows.validate import validate
 from droidmace.workflows.validate_plan import Plan, _is_vector
-from droidmace.workflows.validate_request import ValidateRequest
-from droidmace.workflows.workplace import PhoneRequest
-
-ROOT = Path(__file__).resolve().parents[2]
-FASHION = ROOT / "configs" / "fashion_mnist.yml"
-
-
-def request(
-    tmp_path: Path,
-    *,
-    model: dict[str, Any] | None = None,
-    validate: dict[str, Any] | None = None,
-    against: str | None = None,
-    dataset: Path | None = None,
-) -> ValidateRequest:
-    text = FASHION.read_text().replace("../examples", str(ROOT / "examples"))
-    document = yaml.safe_load(text)
-    settings = document["models"]["fashion_mnist"]
-    settings |= model or {}
-    if "model_file_path" in (model or {}):
-        del settings["model_sha256_checksum"]
-    document["droidmace"]["validate"] = validate or {}
-    path = tmp_path / "model.yml"
-    path.write_text(yaml.safe_dump(document))
-    deployment = load_deployment(path)
-    chosen: DatasetConfig | None = None
-    if dataset is not None:
-        chosen = dataset_from_option(dataset, None, deployment.dataset)
-    return ValidateRequest(
-        phone=PhoneRequest(serial="x", deployment=deployment, model_name="fashion_mnist"),
-        dataset=chosen,
-        settings=deployment.validate,
-        out_dir=tmp_path,
-        against=against,
-        cache=False,
-    )
+from tests.workflows.fashion_requests import request, subgraph
 
 
 @pytest.fixture
@@ -222,11 +184,10 @@ def test_too_few_stored_outputs_are_an_error_only_if_asked_for(tmp_path: Path, a
     one = tmp_path / "one.bin"
     np.zeros(10, "<f4").tofile(one)
     (tmp_path / "net.pb").write_bytes(b"")
-    (subgraph,) = yaml.safe_load(FASHION.read_text())["models"]["fashion_mnist"]["subgraphs"]
     model = {
         "platform": "tensorflow",
         "model_file_path": str(tmp_path / "net.pb"),
-        "subgraphs": [{**subgraph, "validation_outputs_data": [str(one)]}],
+        "subgraphs": [{**subgraph(), "validation_outputs_data": [str(one)]}],
     }
     given = request(tmp_path, model=model, against="reference" if asked else None)
     if asked:

@@ -9,16 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
-from droidmace.config import load_deployment
 from droidmace.errors import InputError
 from droidmace.workflows.validate_plan import Plan
-from droidmace.workflows.validate_request import ValidateRequest
-from droidmace.workflows.workplace import PhoneRequest
+from tests.workflows.fashion_requests import request
 
-ROOT = Path(__file__).resolve().parents[2]
-FASHION = ROOT / "configs" / "fashion_mnist.yml"
 PLUGIN = """
 import numpy as np
 
@@ -40,31 +35,6 @@ class AccuracyValidator(object):
 """
 
 
-def request(
-    folder: Path,
-    dataset: dict[str, Any],
-    *,
-    runtime: str = "gpu",
-    validate: dict[str, Any] | None = None,
-    against: str | None = None,
-) -> ValidateRequest:
-    document = yaml.safe_load(FASHION.read_text().replace("../examples", str(ROOT / "examples")))
-    document["models"]["fashion_mnist"]["runtime"] = runtime
-    document["droidmace"] |= {"dataset": dataset, "validate": validate or {}}
-    path = folder / "net.yml"
-    path.write_text(yaml.safe_dump(document))
-    deployment = load_deployment(path)
-    return ValidateRequest(
-        phone=PhoneRequest(serial="x", deployment=deployment, model_name="fashion_mnist"),
-        dataset=None,
-        settings=deployment.validate,
-        out_dir=folder,
-        against=against,
-        allow_plugin=True,
-        cache=False,
-    )
-
-
 @pytest.fixture
 def unlabelled(tmp_path: Path) -> dict[str, Any]:
     np.savez(tmp_path / "images.npz", images=np.zeros((3, 28, 28), np.uint8))
@@ -74,11 +44,13 @@ def unlabelled(tmp_path: Path) -> dict[str, Any]:
 def test_outputs_are_not_held_against_themselves(
     tmp_path: Path, unlabelled: dict[str, Any]
 ) -> None:
+    on_cpu = {"runtime": "cpu"}
     with pytest.raises(InputError, match=r"--against cpu: fashion_mnist runs on .* itself"):
-        Plan(request(tmp_path, unlabelled, runtime="cpu", against="cpu"))
+        Plan(request(tmp_path, model=on_cpu, samples=unlabelled, against="cpu"))
     with pytest.raises(InputError, match=r"droidmace\.validate\.against: .* itself"):
-        Plan(request(tmp_path, unlabelled, runtime="cpu", validate={"against": "cpu"}))
-    with Plan(request(tmp_path, unlabelled, runtime="cpu+gpu", against="cpu")) as plan:
+        Plan(request(tmp_path, model=on_cpu, samples=unlabelled, validate={"against": "cpu"}))
+    both = {"runtime": "cpu+gpu"}
+    with Plan(request(tmp_path, model=both, samples=unlabelled, against="cpu")) as plan:
         assert plan.compares
 
 
@@ -87,12 +59,12 @@ def test_a_reference_that_is_missing_is_named_where_it_is_missed(
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(InputError, match=r"no labels, and nothing .*droidmace\[reference\]"):
-        Plan(request(tmp_path, unlabelled))
+        Plan(request(tmp_path, samples=unlabelled))
 
 
 def test_a_plugin_is_not_told_to_bring_labels(tmp_path: Path) -> None:
     (tmp_path / "validator.py").write_text(PLUGIN)
-    with Plan(request(tmp_path, {"plugin": "validator.py"})) as plan:
+    with Plan(request(tmp_path, samples={"plugin": "validator.py"})) as plan:
         assert plan.has_classes
         assert plan.warnings == ()
 
@@ -103,11 +75,11 @@ def test_a_label_that_the_model_does_not_know_is_found_before_a_phone_works(
     labels = np.array([3, 9, 4, 10])
     np.savez(tmp_path / "images.npz", images=np.zeros((4, 28, 28), np.uint8), labels=labels)
     with pytest.raises(InputError, match=r"images\.npz\[3\] has the label 10, .* 0 to 9") as caught:
-        Plan(request(tmp_path, {"arrays": "images.npz"}))
+        Plan(request(tmp_path, samples={"arrays": "images.npz"}))
     assert "label_offset" in str(caught.value.hint)
-    with Plan(request(tmp_path, {"arrays": "images.npz", "label_offset": -1})) as plan:
+    with Plan(request(tmp_path, samples={"arrays": "images.npz", "label_offset": -1})) as plan:
         assert plan.first.label == 2
-    with Plan(request(tmp_path, {"arrays": "images.npz", "limit": 3})) as plan:
+    with Plan(request(tmp_path, samples={"arrays": "images.npz", "limit": 3})) as plan:
         assert plan.count == 3
 
 
@@ -115,7 +87,7 @@ def test_a_label_that_the_model_does_not_know_is_found_before_a_phone_works(
 def test_more_samples_than_there_are_are_not_silently_fewer(
     tmp_path: Path, unlabelled: dict[str, Any], of_file: int | None, option: int | None
 ) -> None:
-    given = request(tmp_path, unlabelled | ({"limit": of_file} if of_file else {}))
+    given = request(tmp_path, samples=unlabelled | ({"limit": of_file} if of_file else {}))
     with pytest.raises(InputError, match="4 samples are asked for, there are 3") as caught:
         Plan(replace(given, limit=option))
     said = "--limit" if option else "droidmace.dataset.limit"

@@ -10,16 +10,14 @@ import numpy as np
 import pytest
 
 from droidmace.bundle.manifest import FileRecord
-from droidmace.config import load_deployment
 from droidmace.devices.probe import ProbeReport
 from droidmace.validation.store import OutputStore
 from droidmace.workflows.batch import ChunkOutputs
 from droidmace.workflows.validate import _kept_told, _other_work, _remove, _Story
 from droidmace.workflows.validate_plan import Plan
 from droidmace.workflows.validate_request import ValidateRequest
-from droidmace.workflows.workplace import PhoneRequest
+from tests.workflows.fashion_requests import request, subgraph
 
-ROOT = Path(__file__).resolve().parents[2]
 IDENTITY = {"graph": "a"}
 
 
@@ -56,32 +54,18 @@ def test_a_folder_without_a_sample_goes(tmp_path: Path) -> None:
     assert not work.exists()
 
 
-def _identity(config: Path, out: Path) -> dict[str, str]:
-    deployment = load_deployment(config)
-    request = ValidateRequest(
-        phone=PhoneRequest(serial="x", deployment=deployment, model_name="fashion_mnist"),
-        dataset=None,
-        settings=deployment.validate,
-        out_dir=out,
-        against="none",
-    )
-    with Plan(request) as plan:
+def _identity(given: ValidateRequest) -> dict[str, str]:
+    with Plan(given) as plan:
         return plan.identity
 
 
 def test_outputs_of_another_tensor_order_are_not_gone_on_from(tmp_path: Path) -> None:
-    text = (ROOT / "configs" / "fashion_mnist.yml").read_text()
-    text = text.replace("../examples", str(ROOT / "examples"))
-    first, second = tmp_path / "first.yml", tmp_path / "second.yml"
-    first.write_text(text)
+    first = request(tmp_path, against="none")
     # The same bytes with one channel; for mace_run it is another tensor.
-    second.write_text(
-        text.replace("1,1,28,28", "1,28,28,1").replace(
-            "data_formats: [NCHW]", "data_formats: [NHWC]"
-        )
-    )
-    assert _identity(first, tmp_path) == _identity(first, tmp_path)
-    assert _identity(first, tmp_path) != _identity(second, tmp_path)
+    other = {"input_shapes": ["1,28,28,1"], "input_data_formats": ["NHWC"]}
+    second = request(tmp_path, model={"subgraphs": [{**subgraph(), **other}]}, against="none")
+    assert _identity(first) == _identity(request(tmp_path, against="none"))
+    assert _identity(first) != _identity(second)
 
 
 def test_of_a_linked_folder_of_work_only_the_link_goes(tmp_path: Path) -> None:
