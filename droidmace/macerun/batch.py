@@ -27,8 +27,9 @@ from droidmace.errors import (
     MaceRunError,
     MaceRunOutputError,
 )
+from droidmace.formats.tensor_values import Values
 from droidmace.macerun import failures
-from droidmace.macerun.batch_outputs import BatchOutputs, Values, split_suffix
+from droidmace.macerun.batch_outputs import BatchOutputs, split_suffix
 from droidmace.macerun.events import Stage, StageReached
 from droidmace.macerun.invocation import Invocation, formatted_name
 from droidmace.macerun.output import OutputParser

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from droidmace.errors import FormatError
+from droidmace.formats.tensor_values import Values, value_type
 from droidmace.macerun.archive import Unpacker
 from droidmace.macerun.invocation import TensorArg, formatted_name, sample_file_name
-
-Values = NDArray[np.float32] | NDArray[np.int32]
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _SUFFIX_LETTERS = 4
@@ -67,8 +64,8 @@ class BatchOutputs:
         """By the output's name, shape (count, elements); zero where nothing came."""
         self._wanted: dict[str, _Wanted] = {}
         for tensor in tensors:
-            kind: Any = np.dtype("<i4") if tensor.data_type == "int32" else np.dtype("<f4")
-            values = np.zeros((count, tensor.size_bytes // 4), kind)
+            shape = (count, tensor.size_bytes // 4)
+            values = np.zeros(shape, value_type(tensor.data_type))
             self.values[tensor.name] = values
             content = values.reshape(-1).view(np.uint8).data
             self._wanted[formatted_name(tensor)] = _Wanted(tensor, content, bytearray(count))

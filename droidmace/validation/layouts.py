@@ -65,11 +65,6 @@ def element_count(shape: Sequence[int]) -> int:
     return math.prod(shape)
 
 
-def value_type(tensor: TensorLike) -> np.dtype[Any]:
-    """What ``mace_run`` reads or writes of it: int32 tensors as int32, all others as float32."""
-    return np.dtype("<i4" if tensor.data_type == "int32" else "<f4")
-
-
 def permutation(
     shape: Sequence[int],
     data_format: str,

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from droidmace.errors import InputError, ModelError
+from droidmace.formats.tensor_values import Values, value_type
 from droidmace.validation.layouts import (
     ChannelOrder,
     TensorLike,
@@ -18,14 +19,11 @@ from droidmace.validation.layouts import (
     permutation,
     turned,
     turned_back,
-    value_type,
 )
 from droidmace.validation.onnx_bytes import sha256_of_model
 from droidmace.validation.onnx_session import OnnxSession
 from droidmace.validation.reference_cache import ReferenceCache
 from droidmace.validation.reference_inputs import MatchedInput, matched_inputs, matched_names
-
-Values = NDArray[np.float32] | NDArray[np.int32]
 
 REFERENCE_BATCH = 16
 """Samples per inference where the model takes several; more of them gain nothing on one thread."""
@@ -163,7 +161,7 @@ class Reference:
             tensor = item.tensor
             if tensor.name not in inputs:
                 raise InputError(f"there is no input {tensor.name!r} among {sorted(inputs)}")
-            values = np.ascontiguousarray(inputs[tensor.name], dtype=value_type(tensor))
+            values = np.ascontiguousarray(inputs[tensor.name], dtype=value_type(tensor.data_type))
             count = len(values) if values.ndim else 0
             if values.size != count * element_count(tensor.shape):
                 raise InputError(
@@ -256,12 +254,14 @@ class Reference:
         axes = None
         if result.ndim == len(shape):
             axes = permutation(shape, tensor.data_format, result.shape, self._order)
-        values: Values = (turned_back(result, axes) if axes else result).astype(value_type(tensor))
+        values: Values = (turned_back(result, axes) if axes else result).astype(
+            value_type(tensor.data_type)
+        )
         return values
 
     def _of_right_size(self, row: bytes | None) -> bytes | None:
         size = sum(
-            element_count(tensor.shape) * value_type(tensor).itemsize
+            element_count(tensor.shape) * value_type(tensor.data_type).itemsize
             for tensor in self._outputs.values()
         )
         return row if row is not None and len(row) == size else None
@@ -272,7 +272,7 @@ class Reference:
         values: dict[str, Values] = {}
         begin = 0
         for tensor in self._outputs.values():
-            dtype = value_type(tensor)
+            dtype = value_type(tensor.data_type)
             end = begin + element_count(tensor.shape) * dtype.itemsize
             values[tensor.name] = np.ascontiguousarray(table[:, begin:end]).view(dtype)
             begin = end

@@ -22,12 +22,10 @@ from types import TracebackType
 from typing import IO, Any, Protocol, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from droidmace.errors import FormatError, InputError
 from droidmace.files import write_atomically
-
-Values = NDArray[np.float32] | NDArray[np.int32]
+from droidmace.formats.tensor_values import Values
 
 _HEADER = struct.Struct("<4sQQQI")
 _SUM = struct.Struct("<I")

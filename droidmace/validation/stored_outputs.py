@@ -21,15 +21,9 @@ from numpy.typing import NDArray
 
 from droidmace.errors import FormatError, InputError
 from droidmace.files import sha256_of_file
-from droidmace.validation.layouts import (
-    ChannelOrder,
-    TensorLike,
-    element_count,
-    permutation,
-    value_type,
-)
+from droidmace.formats.tensor_values import Values, value_type
+from droidmace.validation.layouts import ChannelOrder, TensorLike, element_count, permutation
 from droidmace.validation.npy import NpzArray, open_npz, read_header, translated
-from droidmace.validation.reference import Values
 
 _NOT_IN_NAMES = re.compile(r"[^0-9A-Za-z]")
 
@@ -82,7 +76,7 @@ class _Rows:
         stored = self.values.read(first, count).reshape(count, *shape)
         back = [1 + int(axis) for axis in np.argsort(self.axes)]
         values: Values = (
-            stored.transpose(0, *back).reshape(count, -1).astype(value_type(self.tensor))
+            stored.transpose(0, *back).reshape(count, -1).astype(value_type(self.tensor.data_type))
         )
         return values
 
@@ -212,7 +206,7 @@ def _rows_of_file(path: Path, tensor: TensorLike, order: ChannelOrder) -> _Rows:
                     offset=begin,
                 )
         else:
-            begin, dtype = 0, value_type(tensor)
+            begin, dtype = 0, value_type(tensor.data_type)
             if size == 0 or size % (elements * dtype.itemsize):
                 raise FormatError(
                     f"holds {size} bytes; a sample of {tensor.name!r} has "

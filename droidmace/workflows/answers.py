@@ -12,12 +12,11 @@ import numpy as np
 from droidmace.config import ModelConfig
 from droidmace.devices.base import Device
 from droidmace.errors import DeviceError
+from droidmace.formats.tensor_values import Values, value_type
 from droidmace.macerun.invocation import TensorArg, sample_file_name
 from droidmace.results import Accuracy
 from droidmace.results.validation import OutputSimilarity
 from droidmace.validation.accuracy import agreement, compare, top1_labels
-from droidmace.validation.layouts import value_type
-from droidmace.validation.reference import Values
 from droidmace.validation.similarity import SimilarityTally
 from droidmace.validation.stored_outputs import StoredOutputs
 from droidmace.workflows.measure import Layout, Measurer, Progress
@@ -137,7 +136,7 @@ def _stacked(inputs: Sequence[Inputs], model: ModelConfig) -> dict[str, Values]:
     return {
         tensor.name: np.stack(
             [
-                np.frombuffer(one[tensor.name], value_type(tensor)).reshape(tensor.shape)
+                np.frombuffer(one[tensor.name], value_type(tensor.data_type)).reshape(tensor.shape)
                 for one in inputs
             ]
         )
@@ -161,10 +160,8 @@ def read_output(device: Device, folder: str, tensor: TensorArg, suffixes: Sequen
         _read(device, folder, tensor, suffixes[start : start + per_command])
         for start in range(0, len(suffixes), per_command)
     ]
-    # mace_run writes int32 tensors as int32, all others as float32.
-    kind = "<i4" if tensor.data_type == "int32" else "<f4"
-    values: Values = np.frombuffer(b"".join(pieces), dtype=kind).reshape(len(suffixes), -1)
-    return values
+    found: Values = np.frombuffer(b"".join(pieces), value_type(tensor.data_type))
+    return found.reshape(len(suffixes), -1)
 
 
 def _read(device: Device, folder: str, tensor: TensorArg, suffixes: Sequence[str]) -> bytes:

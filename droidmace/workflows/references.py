@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from droidmace.config import ModelConfig
 from droidmace.errors import ConfigError, InputError, MissingExtraError
+from droidmace.formats.tensor_values import Values
 from droidmace.validation.layouts import order_of_platform
-from droidmace.validation.reference import Reference, ReferenceOutputs, Values
+from droidmace.validation.reference import Reference, ReferenceOutputs
 from droidmace.validation.reference_cache import ReferenceCache
 from droidmace.validation.store import OutputStore
 from droidmace.validation.stored_outputs import StoredOutputs

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from droidmace.errors import InputError
+from droidmace.formats.tensor_values import Values
 from droidmace.validation.layouts import ChannelOrder, Tensor
 from droidmace.validation.saved_outputs import save_outputs
-from droidmace.validation.store import OutputStore, Values
+from droidmace.validation.store import OutputStore
 from droidmace.validation.stored_outputs import StoredOutputs
 
 TENSORS = (
