@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from droidmace.errors import InputError, MaceRunOutputError
 from droidmace.files import sha256_of_file
 from droidmace.results import DeviceInfo, MaceRunResult
 from droidmace.workflows.models import ModelFiles
+
+_NOT_THE_GPU = re.compile(r"\((tm|r|c)\)|\br\d+p\d+\b|\bm[cp]\d+\b|(?<=\d)v\d+\b|[^a-z0-9]")
+"""Marks, Mali's revision and cores, the revision in the kernel's name of an Adreno, blanks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +65,22 @@ def refuse_other_gpu(bundle: Bundle, device: DeviceInfo) -> None:
     made_on = manifest.device
     if manifest.tuned_parameters not in manifest.worth_shipping or not (made_on.gpu and device.gpu):
         return
-    if made_on.gpu != device.gpu:
+    if not same_gpu(made_on.gpu, device.gpu):
         raise InputError(
             f"was tuned for {made_on.gpu} ({made_on.model}, {made_on.soc}); this phone has "
             f"{device.gpu} ({device.model}, {device.soc})",
             where=str(bundle.paths.folder),
             hint="give a bundle that was tuned on such a phone, or leave --bundle out",
         )
+
+
+def same_gpu(one: str, other: str) -> bool:
+    """Whether two names mean one kind of GPU.
+
+    ``tune`` notes what OpenCL calls it (``Adreno(TM) 640``, ``Mali-G78 r0p1``); a probe asks OpenGL
+    (``Adreno (TM) 640``, ``Mali-G78``) or, where that is silent, the kernel (``Adreno640v2``).
+    """
+    return _NOT_THE_GPU.sub("", one.lower()) == _NOT_THE_GPU.sub("", other.lower())
 
 
 def check_taken(*, program: bool, parameters: bool, first: MaceRunResult, serial: str) -> str:
