@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from droidmace import __version__
 from droidmace.errors import EXIT_ERROR, DroidmaceError
-from droidmace.report.text import printable
+from droidmace.wording import printable
 
 COMMANDS = (
     "devices",

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from droidmace.report import lines as below
 from droidmace.report.curve import figure
-from droidmace.report.text import printable, shortened
+from droidmace.report.text import shortened
 from droidmace.results import OpTime
 from droidmace.results.bench import (
     BenchComparison,
@@ -24,7 +24,7 @@ from droidmace.results.bench import (
     Energy,
     OpProfile,
 )
-from droidmace.wording import counted
+from droidmace.wording import counted, printable
 
 SHOWN_OPS = 10
 

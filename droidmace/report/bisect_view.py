@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from droidmace.report import lines as below
-from droidmace.report.text import printable, shortened
+from droidmace.report.text import shortened
 from droidmace.results.bisect import BisectResult, Cause, OpComparison, TensorError
+from droidmace.wording import printable
 
 SHOWN_OPS = 8
 _NAME_WIDTH = 32

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-from droidmace.report.text import printable
 from droidmace.results import SearchPoint, SearchSummary
+from droidmace.wording import printable
 
 _WIDTH, _HEIGHT = 800, 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 590, 84, 346

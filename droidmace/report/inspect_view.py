@@ -11,7 +11,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from droidmace.report.text import narrowest, printable, wrapped
+from droidmace.report.text import narrowest, wrapped
+from droidmace.wording import printable
 
 _BESIDE_CELLS = 3
 """A table's blanks and line beside each cell."""

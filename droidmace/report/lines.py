@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from droidmace.report.text import printable
+from droidmace.wording import printable
 
 INDENT = (0, 0, 0, 2)
 

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from droidmace.report.text import printable
 from droidmace.results import PhaseNote
+from droidmace.wording import printable
 
 LINE_EVERY_S = 20.0
 """How often a long phase says how far it is where there is no terminal."""

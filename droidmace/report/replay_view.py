@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from droidmace.report.curve import change
-from droidmace.report.text import printable
 from droidmace.results import Spread
+from droidmace.wording import printable
 
 
 class ReplayLike(Protocol):

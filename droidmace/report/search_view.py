@@ -13,9 +13,9 @@ from rich.text import Text
 
 from droidmace.report import lines as below
 from droidmace.report.curve import change, duration, figure, sparkline
-from droidmace.report.text import printable, shortened
+from droidmace.report.text import shortened
 from droidmace.results import KernelWinner, LatencyBlock, SearchSummary
-from droidmace.wording import counted
+from droidmace.wording import counted, printable
 
 SHOWN_WINNERS = 10
 _KEY_WIDTH = 20

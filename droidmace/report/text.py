@@ -1,4 +1,4 @@
-"""Texts from files and devices, made safe to print."""
+"""Texts made to fit a width."""
 
 from __future__ import annotations
 
@@ -9,14 +9,6 @@ _WORD = re.compile(r"\S+\s*|\s+")
 _PIECE = re.compile(r"[^_./,:@-]*[_./,:@-]+\s*|[^_./,:@-]+")
 _SHORT_WORD = 12
 _LONGEST_PIECE = 16
-
-
-def printable(text: str) -> str:
-    """The text with everything that is not a visible character (or a blank) escaped.
-
-    What a file or a device says may hold sequences that a terminal obeys.
-    """
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def shortened(text: str, width: int) -> str:

@@ -12,8 +12,8 @@ from rich.text import Text
 from droidmace.report import lines as below
 from droidmace.report.curve import figure
 from droidmace.report.search_view import blocks_text, search_view
-from droidmace.report.text import printable
 from droidmace.results import Accuracy, RunTimes, Spread, TuneFailure, TuneResult, Verdict
+from droidmace.wording import printable
 
 _COLOURS = {
     Verdict.SHIP: "bold green",

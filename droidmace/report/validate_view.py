@@ -13,7 +13,7 @@ from rich.text import Text
 
 from droidmace.report import lines as below
 from droidmace.report.curve import duration, figure
-from droidmace.report.text import printable, shortened
+from droidmace.report.text import shortened
 from droidmace.results.classification import (
     Classification,
     ClassRow,
@@ -28,7 +28,7 @@ from droidmace.results.validation import (
     Percentiles,
     ValidationResult,
 )
-from droidmace.wording import counted
+from droidmace.wording import counted, printable
 
 SHOWN_CLASSES = 10
 SHOWN_CONFUSIONS = 10

@@ -16,6 +16,7 @@ from droidmace.graphs.variants import packed
 from droidmace.macerun.invocation import Invocation, formatted_name
 from droidmace.results.bisect import BisectResult
 from droidmace.validation.tensor_error import Array
+from droidmace.wording import printable
 from droidmace.workflows.bisect_finding import Reproduction
 from droidmace.workflows.bisect_runs import Desk
 
@@ -50,7 +51,7 @@ def write_reproducer(
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as made:
             fresh = Path(made) / "new"
             fresh.mkdir()
-            lines = [_one_line(result.sentence)]
+            lines = [printable(result.sentence)]
             if reproduction is not None:
                 invocation = _write_part(fresh, desk, reproduction, model_inputs, weights)
                 lines = _instructions(result, invocation)
@@ -110,9 +111,9 @@ def _instructions(result: BisectResult, invocation: Invocation) -> list[str]:
     command = shlex.join(["env", *environment, *invocation.argv()])
     device = result.device
     return [
-        f"# {_one_line(result.model)} on {_one_line(device.model or device.serial)}",
+        f"# {printable(result.model)} on {printable(device.model or device.serial)}",
         "",
-        _one_line(result.sentence),
+        printable(result.sentence),
         "",
         "With this folder, and `mace_run` in it:",
         "",
@@ -125,9 +126,3 @@ def _instructions(result: BisectResult, invocation: Invocation) -> list[str]:
         "for it); what came is `found_…`, if there is one. All files are raw little-endian "
         "float32, images as the formats in the command line say.",
     ]
-
-
-def _one_line(text: str) -> str:
-    """Names in it come from files and devices: nothing in there may drive a terminal."""
-    line = " ".join(text.split())
-    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)
