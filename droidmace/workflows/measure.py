@@ -24,6 +24,7 @@ from droidmace.macerun.invocation import CACHE_FILE_NAME, Invocation, TensorArg
 from droidmace.macerun.output import classify_warning
 from droidmace.macerun.session import MaceRunSession
 from droidmace.results import MaceRunResult, RunTimes
+from droidmace.wording import counted
 
 PROVE_SOURCES_VLOG = 3
 """VLOG level at which mace_run says where each OpenCL program and each parameter came from."""
@@ -212,7 +213,7 @@ class Measurer:
             nonlocal found
             if isinstance(line.event, KernelTuned):
                 found += 1
-                progress(f"{found} kernels tuned", found, 0)
+                progress(f"{counted(found, 'kernel')} tuned", found, 0)
 
         return self._session.run(
             replace(
@@ -325,7 +326,7 @@ def programs_text(result: MaceRunResult | None) -> str:
         return ""
     sources = result.programs
     return (
-        f"{len(sources.source)} programs from source, "
+        f"{counted(len(sources.source), 'program')} from source, "
         f"{len(sources.cache)} from the compiled program"
     )
 

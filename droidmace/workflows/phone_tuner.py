@@ -21,6 +21,7 @@ from droidmace.formats.tuned_parameters import TunedParameters
 from droidmace.macerun.events import KernelTuned, OutputLine, ProgramReady
 from droidmace.tuning.journal import Journal
 from droidmace.tuning.search import Params
+from droidmace.wording import counted
 from droidmace.workflows.artefacts import MAX_ARTEFACT_BYTES
 from droidmace.workflows.measure import PROVE_SOURCES_VLOG, Progress, make_folders
 from droidmace.workflows.search_bench import SearchTarget
@@ -135,7 +136,7 @@ def _tune(target: SearchTarget, found: _Found, progress: Progress) -> str:
         if isinstance(line.event, KernelTuned):
             found.take(watch.raw(line.event.key), line.event.values)
             count = len(found.keys)
-            progress(f"{count} kernels tuned", count, 0)
+            progress(f"{counted(count, 'kernel')} tuned", count, 0)
 
     result = target.session.run(
         replace(

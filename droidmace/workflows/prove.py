@@ -13,6 +13,7 @@ from droidmace.results import RunTimes
 from droidmace.tuning.latency import BlockRules, Conditions, LatencyEvidence, compare_latency
 from droidmace.tuning.statistics import PairedRatio, paired_ratio
 from droidmace.tuning.verdict import Evidence, Judgement, Labels, Thresholds, judge
+from droidmace.wording import counted
 from droidmace.workflows.answers import Answers, compare_answers
 from droidmace.workflows.artefacts import Artefacts
 from droidmace.workflows.measure import Layout, Load, Measurer, programs_text
@@ -60,7 +61,8 @@ def prove(
         load = measurer.load_fresh()
         measurer.program_usable = load.survives
         proved = measurer.prove_parameters(load, subject.parameters)
-        phase.summary = f"{load.why_not or programs_text(load.result)}, {proved} kernels tuned"
+        programs = load.why_not or programs_text(load.result)
+        phase.summary = f"{programs}, {counted(proved, 'kernel')} tuned"
     with begin("startup") as phase:
         cold, warm = measurer.startup_pairs(phase.progress)
         startup = paired_ratio(
@@ -81,7 +83,7 @@ def prove(
             progress=phase.progress,
         )
         phase.summary = (
-            f"tuned/untuned x {latency.ratio.median:.3f} in {latency.ratio.pairs} blocks"
+            f"tuned/untuned x {latency.ratio.median:.3f} in {counted(latency.ratio.pairs, 'block')}"
         )
     with begin("accuracy") as phase:
         answers = compare_answers(

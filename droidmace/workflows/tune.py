@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import tempfile
 import time
+from collections.abc import Sized
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from droidmace.results import MaceRunResult, TuneResult
 from droidmace.tuning.journal import Journal
 from droidmace.tuning.salvage import salvage
 from droidmace.tuning.statistics import PairedRatio
+from droidmace.wording import counted
 from droidmace.workflows.artefacts import Artefacts, pull_artefacts
 from droidmace.workflows.build import build_program
 from droidmace.workflows.measure import (
@@ -213,7 +215,7 @@ class _Story:
                     found.entries,
                     timeout_s=self._request.settings.timeout_s,
                 )
-                phase.summary = f"a program for {len(found.entries)} tuned entries"
+                phase.summary = f"a program for {_tuned(found.entries)}"
         # A folder of its own for what comes in: nothing is kept of a run that fails.
         with (
             self._phase("pull") as phase,
@@ -221,8 +223,8 @@ class _Story:
         ):
             artefacts = pull_artefacts(plan.place.device, plan.place.layout, Path(folder))
             phase.summary = (
-                f"{len(artefacts.program.programs)} programs, "
-                f"{len(artefacts.parameters.entries)} tuned entries"
+                f"{counted(len(artefacts.program.programs), 'program')}, "
+                f"{_tuned(artefacts.parameters.entries)}"
             )
         return artefacts
 
@@ -261,7 +263,9 @@ class _Story:
             if elected is None:
                 phase.summary = "no other phone of this model takes part"
                 return found
-            phase.summary = f"{elected.phones} phones agreed on {len(elected.params)} kernels"
+            phase.summary = (
+                f"{elected.phones} phones agreed on {counted(len(elected.params), 'kernel')}"
+            )
             return elected.applied_to(found)
 
 
@@ -322,10 +326,14 @@ def _salvaged(journal: Path) -> Path:
     return journal.with_suffix(".salvaged.bin")
 
 
+def _tuned(entries: Sized) -> str:
+    return counted(len(entries), "tuned entry", "tuned entries")
+
+
 def _search_text(found: SearchOutcome) -> str:
     summary = found.summary
     if summary is None:
-        return f"{len(found.readable)} kernels in {found.tuning_s:.1f} s"
+        return f"{counted(len(found.readable), 'kernel')} in {found.tuning_s:.1f} s"
     percent = change_text(summary.best_ms, summary.untuned_ms) if summary.untuned_ms else "+0.0%"
     return (
         f"{summary.evaluations} evaluations, {summary.best_ms:.3g} ms of kernels "

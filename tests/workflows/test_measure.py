@@ -16,7 +16,13 @@ from droidmace.formats.tuned_parameters import TunedParameters
 from droidmace.macerun.invocation import CACHE_FILE_NAME, Invocation
 from droidmace.results import MaceRunResult, ProgramSources, RunTimes
 from droidmace.workflows.artefacts import Artefacts
-from droidmace.workflows.measure import Layout, Measurer, base_invocation, batch_invocation
+from droidmace.workflows.measure import (
+    Layout,
+    Measurer,
+    base_invocation,
+    batch_invocation,
+    programs_text,
+)
 
 WINNERS = {"conv_1_2_3": (4, 4, 1, 0), "arg_buffer_to_image_[16, 3]": (16, 1, 0)}
 FROM_CACHE = ProgramSources(cache=("conv -DX",))
@@ -222,3 +228,15 @@ def test_inputs_that_batch_mode_mixes_up_are_refused_before_the_work(layout: Lay
     base = base_invocation(layout, model("x", "x_mask"))
     with pytest.raises(InputError, match="x_mask"):
         batch_invocation(base, "samples", layout)
+
+
+@pytest.mark.parametrize(
+    ("sources", "text"),
+    [
+        (FROM_SOURCE, "1 program from source, 0 from the compiled program"),
+        (ProgramSources(source=("a", "b")), "2 programs from source, 0 from the compiled program"),
+        (FROM_CACHE, "0 programs from source, 1 from the compiled program"),
+    ],
+)
+def test_where_programs_came_from_in_words(sources: ProgramSources, text: str) -> None:
+    assert programs_text(result(sources)) == text
