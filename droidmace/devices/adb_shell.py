@@ -17,7 +17,6 @@ import secrets
 import shlex
 import socket
 import struct
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
@@ -25,6 +24,7 @@ from types import TracebackType
 from typing import Literal, Self
 
 from droidmace.devices.base import OutputChunk
+from droidmace.devices.command_input import CommandInput
 from droidmace.errors import DeviceError, DeviceLostError, DeviceTimeoutError
 
 _HEADER = struct.Struct("<BI")
@@ -169,9 +169,14 @@ class AdbProcess:
         kind = "TERM=dumb,pty" if pty else "raw"
         service = f"shell,v2,{kind}:{wrap_command(command, self._token, mode=mode)}"
         self._wire = open_service(service, min(timeout_s, open_timeout_s))
+        self._input: CommandInput | None = None
         if stdin is not None:
-            # Beside the reading: a command may print more than fits before it takes its input.
-            threading.Thread(target=self._send_stdin, args=(stdin,), daemon=True).start()
+            self._input = CommandInput(
+                stdin,
+                write=self._send_stdin,
+                end=lambda: self._wire.sendall(encode_packet(PacketKind.CLOSE_STDIN)),
+                abandon=lambda: self._wire.shutdown(socket.SHUT_RDWR),
+            )
 
     @property
     def exit_code(self) -> int:
@@ -238,14 +243,10 @@ class AdbProcess:
             with contextlib.suppress(DeviceError):
                 self._run_quietly(kill_command(self._pid, self._token))
 
-    def _send_stdin(self, pieces: Iterable[bytes]) -> None:
-        """Send the command's input and its end; a broken connection shows to the reader."""
-        with contextlib.suppress(OSError):
-            for data in pieces:
-                for start in range(0, len(data), _STDIN_BYTES):
-                    piece = data[start : start + _STDIN_BYTES]
-                    self._wire.sendall(encode_packet(PacketKind.STDIN, piece))
-            self._wire.sendall(encode_packet(PacketKind.CLOSE_STDIN))
+    def _send_stdin(self, data: bytes) -> None:
+        for start in range(0, len(data), _STDIN_BYTES):
+            piece = data[start : start + _STDIN_BYTES]
+            self._wire.sendall(encode_packet(PacketKind.STDIN, piece))
 
     def _receive(self, deadline: float, silence_s: float | None = None) -> list[tuple[int, bytes]]:
         """Wait for the next packets until ``deadline`` (monotonic seconds)."""
@@ -324,6 +325,8 @@ class AdbProcess:
         )
 
     def _broken(self) -> DeviceError:
+        if self._input is not None:
+            self._input.check()
         self._gone = True
         return self._lost(f"running `{self._shown}`")
 

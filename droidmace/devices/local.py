@@ -13,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -27,6 +26,7 @@ from droidmace.devices.base import (
     OutputChunk,
     ProgressCallback,
 )
+from droidmace.devices.command_input import CommandInput
 from droidmace.devices.probe import parse_properties
 from droidmace.devices.remote_paths import checked_path, inside
 from droidmace.errors import DeviceError, DeviceStorageError, DeviceTimeoutError, InputError
@@ -244,8 +244,12 @@ class LocalProcess:
             self._streams[os.dup(self._process.stderr.fileno())] = "stderr"
             self._process.stdout.close()
             self._process.stderr.close()
+        self._input: CommandInput | None = None
         if stdin is not None and self._process.stdin is not None:
-            threading.Thread(target=_feed, args=(self._process.stdin, stdin), daemon=True).start()
+            stream = self._process.stdin
+            self._input = CommandInput(
+                stdin, write=stream.write, end=stream.close, abandon=stream.close
+            )
 
     @property
     def exit_code(self) -> int:
@@ -280,6 +284,8 @@ class LocalProcess:
             self._process.wait(self._remaining_s())
         except subprocess.TimeoutExpired as error:
             raise self._timeout_error() from error
+        if self._input is not None:
+            self._input.check()
 
     def close(self) -> None:
         """Stop the command and all it started; safe to call twice."""
@@ -318,15 +324,6 @@ class LocalProcess:
             serial=self._serial,
             command=self._shown,
         )
-
-
-def _feed(stream: IO[bytes], pieces: Iterable[bytes]) -> None:
-    """Give a command its input; one that does not want it all is none of our business."""
-    with contextlib.suppress(OSError):
-        for data in pieces:
-            stream.write(data)
-    with contextlib.suppress(OSError):
-        stream.close()
 
 
 @contextlib.contextmanager

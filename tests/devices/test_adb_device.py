@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
+import threading
 
 import pytest
 from bare_phone import is_running, wait_until
@@ -88,6 +89,29 @@ class TestRun:
 
 
 class TestStart:
+    @pytest.mark.parametrize("error", [ValueError("closed"), OSError("disk"), InputError("spool")])
+    def test_what_the_input_raises_is_raised_where_the_output_is_read(
+        self, device, tmp_path, error
+    ):
+        came = threading.Event()
+
+        def pieces():
+            yield b"some"
+            came.wait(20)
+            raise error
+
+        pids = tmp_path / "pids"
+        command = f"echo $$ > {pids}; cat; sleep 61"
+        with device.start(command, timeout_s=50, stdin=pieces()) as process:
+            chunks = process.chunks()
+            assert next(chunks).data == b"some"
+            came.set()
+            with pytest.raises(type(error)) as caught:
+                list(chunks)
+        assert caught.value is error
+        pid = pids.read_text().strip()
+        wait_until(lambda: not is_running(pid), "the command ends")
+
     def test_streams_while_the_commandis_running(self, device, tmp_path):
         go = tmp_path / "go"
         command = f"echo first; while [ ! -e {go} ]; do sleep 0.05; done; echo second"

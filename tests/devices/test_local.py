@@ -29,6 +29,20 @@ def test_stdin_and_output_larger_than_all_buffers(device):
     assert device.run("true", stdin=blob).stdout == b""
 
 
+@pytest.mark.parametrize("error", [ValueError("closed"), OSError("disk"), InputError("spool")])
+def test_what_the_input_raises_is_raised_where_the_output_is_read(device, error):
+    def pieces():
+        yield b"some"
+        raise error
+
+    with device.start("cat; sleep 0.1", timeout_s=20, stdin=pieces()) as process:
+        chunks = process.chunks()
+        assert next(chunks).data == b"some"
+        with pytest.raises(type(error)) as caught:
+            list(chunks)
+    assert caught.value is error
+
+
 def test_a_terminal_merges_the_streams(device):
     result = device.run("tty; echo err >&2", pty=True)
     assert result.stderr == b""
