@@ -11,12 +11,13 @@ import numpy as np
 
 from droidmace.config import ModelConfig
 from droidmace.devices.base import Device
-from droidmace.errors import DeviceError
+from droidmace.errors import DeviceError, InputError
 from droidmace.formats.tensor_values import Values, value_type
 from droidmace.macerun.invocation import TensorArg, sample_file_name
 from droidmace.results import Accuracy
 from droidmace.results.validation import OutputSimilarity
 from droidmace.validation.accuracy import agreement, compare, top1_labels
+from droidmace.validation.reference import ReferenceOutputs
 from droidmace.validation.similarity import SimilarityTally
 from droidmace.validation.stored_outputs import StoredOutputs
 from droidmace.workflows.measure import Layout, Measurer, Progress
@@ -115,17 +116,32 @@ def compare_answers(
 
 def _reference(model: ModelConfig, samples: Samples, warnings: list[str]) -> Values | None:
     """The original model's outputs, (samples, classes); None with a warning if there are none."""
-    with open_reference(model, ONNXRUNTIME, asked_by="", use_cache=True) as chosen:
-        reference = chosen.outputs
-        count = len(samples.inputs)
-        if reference is None or (isinstance(reference, StoredOutputs) and reference.count < count):
+    try:
+        with open_reference(model, ONNXRUNTIME, asked_by="", use_cache=True) as chosen:
+            values = _outputs_of(chosen.outputs, model, samples)
             missing = chosen.missing or "no reference: validation_outputs_data has too few samples"
-            warnings.append(f"{missing}; tuned is compared with untuned")
-            return None
-        pieces = [
-            reference.run(_stacked(samples.inputs[first : first + _PIECE], model), first=first)
-            for first in range(0, count, _PIECE)
-        ]
+            if chosen.cache is not None and chosen.cache.trouble:
+                warnings.append(f"reference outputs are not kept: {chosen.cache.trouble}")
+    except InputError as error:
+        # The phone's work is done by now; it does not end for want of a second opinion.
+        hint = f" ({error.hint})" if error.hint else ""
+        values, missing = None, f"no reference: {error}{hint}"
+    if values is None:
+        warnings.append(f"{missing}; tuned is compared with untuned")
+    return values
+
+
+def _outputs_of(
+    reference: ReferenceOutputs | None, model: ModelConfig, samples: Samples
+) -> Values | None:
+    """What a reference says of all samples; None without one, or if it has not all of them."""
+    count = len(samples.inputs)
+    if reference is None or (isinstance(reference, StoredOutputs) and reference.count < count):
+        return None
+    pieces = [
+        reference.run(_stacked(samples.inputs[first : first + _PIECE], model), first=first)
+        for first in range(0, count, _PIECE)
+    ]
     name = model.outputs[0].name
     values: Values = np.concatenate([piece[name] for piece in pieces])
     return values
