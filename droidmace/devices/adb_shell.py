@@ -151,7 +151,6 @@ class AdbProcess:
         self._serial = serial
         self._timeout_s = timeout_s
         self._silence_s = silence_s
-        self._deadline = time.monotonic() + timeout_s
         self._lost = lost
         self._run_quietly = run_quietly
         self._pty = pty
@@ -189,8 +188,9 @@ class AdbProcess:
 
     def chunks(self) -> Iterator[OutputChunk]:
         """Yield output as it arrives; see the protocol for what it raises."""
+        deadline = time.monotonic() + self._timeout_s
         while self._exit_code is None:
-            for kind, data in self._receive(self._deadline, self._silence_s):
+            for kind, data in self._receive(deadline, self._silence_s):
                 yield from self._take(kind, data)
         self._release()
 

@@ -123,8 +123,11 @@ class Device(Protocol):
     ) -> RemoteProcess:
         """Start a shell command line and return at once.
 
+        ``timeout_s`` counts from when its output is first read: who starts a command ahead may be
+        busy when it ends.
+
         ``stdin`` is the command's whole input, in pieces that are taken from another thread as fast
-        as the device reads them; it must not raise. Without one the input is empty.
+        as the device reads them; ``chunks`` raises what they raise. Without one the input is empty.
 
         ``silence_s`` is for a command that prints all the time: a device from which nothing at all
         has come for so long is lost, whatever adb says of it.

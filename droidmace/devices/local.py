@@ -7,6 +7,7 @@ there is no ``/data/local/tmp``: the folder given as ``root`` plays its part.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import selectors
 import shutil
@@ -210,7 +211,7 @@ class LocalProcess:
         self._shown = shown
         self._serial = serial
         self._timeout_s = timeout_s
-        self._deadline = time.monotonic() + timeout_s
+        self._deadline = math.inf
         self._streams: dict[int, Literal["stdout", "stderr"]] = {}
         input_handle: int = subprocess.DEVNULL if stdin is None else subprocess.PIPE
         child_output: int = subprocess.PIPE
@@ -263,6 +264,7 @@ class LocalProcess:
 
     def chunks(self) -> Iterator[OutputChunk]:
         """Yield output as it arrives, until the command ends."""
+        self._deadline = time.monotonic() + self._timeout_s
         with selectors.DefaultSelector() as selector:
             for descriptor in self._streams:
                 selector.register(descriptor, selectors.EVENT_READ)

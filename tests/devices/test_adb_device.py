@@ -6,6 +6,7 @@ import hashlib
 import os
 import shlex
 import threading
+import time
 
 import pytest
 from bare_phone import is_running, wait_until
@@ -121,6 +122,12 @@ class TestStart:
             go.touch()
             assert b"".join(chunk.data for chunk in chunks) == b"second\n"
             assert process.exit_code == 0
+
+    def test_the_deadline_counts_from_when_output_is_read(self, device):
+        began_s = time.monotonic()
+        with device.start("echo x", timeout_s=0.5) as process:
+            wait_until(lambda: time.monotonic() > began_s + 0.6, "the time is up")
+            assert b"".join(chunk.data for chunk in process.chunks()) == b"x\n"
 
     @pytest.mark.parametrize("pty", [False, True], ids=["raw", "pty"])
     def test_leaving_early_stops_the_command_and_its_children(self, device, tmp_path, pty):

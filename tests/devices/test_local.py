@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 from bare_phone import is_running, wait_until
@@ -47,6 +48,13 @@ def test_a_terminal_merges_the_streams(device):
     result = device.run("tty; echo err >&2", pty=True)
     assert result.stderr == b""
     assert result.stdout.endswith(b"\r\nerr\r\n")
+
+
+def test_the_deadline_counts_from_when_output_is_read(device, tmp_path):
+    began_s = time.monotonic()
+    with device.start(f"echo x; : > {tmp_path}/done", timeout_s=0.5) as process:
+        wait_until(lambda: time.monotonic() > began_s + 0.6, "the time is up")
+        assert b"".join(chunk.data for chunk in process.chunks()) == b"x\n"
 
 
 def test_deadline(device):
