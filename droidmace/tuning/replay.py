@@ -84,7 +84,9 @@ class RecordedTable:
         if not groups:
             raise InputError(
                 "the journal holds nothing to replay: no group was measured with its default"
-                " and another choice"
+                " and another choice",
+                hint="give the journal or bundle of 'droidmace tune --search fast', deep or "
+                "exhaustive",
             )
         return cls(tuple(groups), halves[0], halves[1], refused)
 

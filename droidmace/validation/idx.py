@@ -191,7 +191,9 @@ class IdxFile:
             yield
         except FormatError as error:
             raise FormatError(
-                error.message, where=str(self.path), hint="give an IDX file, plain or gzip"
+                error.message,
+                where=str(self.path),
+                hint="give an IDX file, plain or gzip; other images as a folder, or as .npz",
             ) from error
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise FormatError(

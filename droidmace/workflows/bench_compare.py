@@ -92,7 +92,9 @@ def read_bench(path: Path) -> BenchRecord:
         with path.open("rb") as stream:
             data = stream.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror or error}", where=str(path)) from error
+        raise InputError(
+            f"cannot be read: {error.strerror or error}", where=str(path), hint=_HINT
+        ) from error
     if len(data) > MAX_FILE_BYTES:
         raise FormatError(f"is longer than {MAX_FILE_BYTES} bytes", where=str(path))
     try:

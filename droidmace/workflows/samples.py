@@ -76,7 +76,8 @@ def _of_dataset(
         )
     if dataset.plugin is not None or dataset.entry_point is not None:
         raise ConfigError(
-            "droidmace.dataset: samples made by Python code are for 'droidmace validate'",
+            "droidmace.dataset: samples made by Python code are for 'droidmace validate' and "
+            "'droidmace bisect'",
             where=str(deployment.path),
             hint="name images or arrays there; a plugin can stand in the model's "
             "accuracy_validation_script",

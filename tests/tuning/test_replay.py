@@ -139,6 +139,7 @@ def test_what_cannot_be_replayed_is_told(tmp_path: Path, journal: Path) -> None:
     with pytest.raises(InputError, match="nothing to replay") as caught:
         replay_journal(tmp_path / "empty")
     assert caught.value.where == str(tmp_path / "empty")
+    assert "--search" in str(caught.value.hint)
     (tmp_path / "other").write_text("{}\n")
     with pytest.raises(FormatError):
         replay_journal(tmp_path / "other")

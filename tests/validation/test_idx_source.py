@@ -130,6 +130,14 @@ def test_a_file_that_is_cut_is_refused_before_it_is_used(tmp_path: Path, cut: in
         IdxSource(path)
 
 
+def test_of_another_kind_of_file_it_is_told_how_to_give_it(tmp_path: Path) -> None:
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(FormatError, match="not an IDX file") as caught:
+        IdxSource(picture)
+    assert "as a folder" in str(caught.value.hint)
+
+
 def test_a_file_that_shrinks_is_noticed(tmp_path: Path) -> None:
     path = write_idx(tmp_path / "x", IMAGES)
     source = IdxSource(path)

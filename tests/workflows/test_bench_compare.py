@@ -135,8 +135,9 @@ def test_a_file_that_is_none(tmp_path, text):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot be read") as refused:
         read_bench(tmp_path / "none.json")
+    assert "--out FILE" in str(refused.value.hint)
 
 
 @pytest.mark.parametrize(
