@@ -334,21 +334,31 @@ def _kept_told(work: Path, identity: Mapping[str, str], count: int) -> Iterator[
     try:
         yield
     except (DroidmaceError, KeyboardInterrupt, SystemExit) as error:
-        done = _samples_in(work / _OUTPUTS, identity, count)
-        on_cpu = _samples_in(work / CPU, {**identity, "runtime": CPU}, count)
-        kept = f"{done:,} of {count:,} samples are done"
-        if on_cpu:
-            kept += f", {on_cpu:,} on the phone's processor"
-        if done or on_cpu:
-            kept += " and kept: the same command goes on there"
-        else:
-            _remove(work)
+        kept = _kept(work, identity, count)
         if isinstance(error, DroidmaceError):
             error.hint = f"{error.hint}; {kept}" if error.hint else kept
         else:
             # Ctrl-C, or SIGTERM and SIGHUP, whose argument is the exit code.
             error.add_note(kept)
         raise
+
+
+def _kept(work: Path, identity: Mapping[str, str], count: int) -> str:
+    """What there is in a folder for work under way; without any the folder goes. Raises nothing."""
+    try:
+        done = _samples_in(work / _OUTPUTS, identity, count)
+        on_cpu = _samples_in(work / CPU, {**identity, "runtime": CPU}, count)
+        if not done and not on_cpu:
+            _remove(work)
+    except (DroidmaceError, OSError) as error:
+        # Something has gone wrong already, and that is what is to be told.
+        return f"what is in {work} cannot be read: {error}"
+    kept = f"{done:,} of {count:,} samples are done"
+    if on_cpu:
+        kept += f", {on_cpu:,} on the phone's processor"
+    if done or on_cpu:
+        kept += " and kept: the same command goes on there"
+    return kept
 
 
 def _check_places(request: ValidateRequest) -> None:

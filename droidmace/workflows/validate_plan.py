@@ -43,17 +43,6 @@ class Plan:
         self._dataset = _dataset(request)
         self._preprocess = preprocess_of(self._dataset)
         self.model_files = find_model_files(request.phone.deployment, model, needs_gpu=False)
-        self.source: SampleSource = open_source(
-            self._dataset,
-            model.inputs,
-            outputs=model.outputs,
-            allow_plugin=request.allow_plugin,
-            limit=request.limit or self._dataset.limit,
-        )
-        self.count = self._counted(request.limit)
-        self.shipped = (
-            shipped_files(request.bundle, self.model_files) if request.bundle is not None else None
-        )
         self.against = request.chosen_against
         if self.against == CPU and model.runtime == CPU:
             raise InputError(
@@ -64,18 +53,31 @@ class Plan:
             )
         asked_by = request.comparison_asked_by
         with ExitStack() as stack:
+            self.source: SampleSource = open_source(
+                self._dataset,
+                model.inputs,
+                outputs=model.outputs,
+                allow_plugin=request.allow_plugin,
+                limit=request.limit or self._dataset.limit,
+            )
             stack.callback(getattr(self.source, "close", lambda: None))
+            self.count = self._counted(request.limit)
+            self.shipped = (
+                shipped_files(request.bundle, self.model_files)
+                if request.bundle is not None
+                else None
+            )
             chosen = stack.enter_context(
                 open_reference(model, self.against, asked_by=asked_by, use_cache=request.cache)
             )
             self.reference: ReferenceOutputs | None = chosen.outputs
             self._cache = chosen.cache
             missing = chosen.missing
-            if asked_by:
-                self._check_stored()
-            elif self._lacks_stored():
+            if unfit := self._unfit_stored(of_the_file=request.dataset is None):
+                if asked_by:
+                    raise unfit
                 self.reference = None
-                missing = "no reference: validation_outputs_data has too few samples"
+                missing = f"no reference: {unfit.where} {unfit.message}"
             # Read now: what is wrong with every sample shows before the phone is taken.
             self.first = next(self.read(0, 1))
             labelled = self.first.label is not None
@@ -107,19 +109,27 @@ class Plan:
         """Whether outputs are held against others."""
         return self.reference is not None or self.against == CPU
 
-    def _check_stored(self) -> None:
-        """Refuse too few stored outputs. Raises ``InputError``."""
+    def _unfit_stored(self, *, of_the_file: bool) -> InputError | None:
+        """Why stored outputs are not those of the samples; None if they are, or are not stored.
+
+        ``of_the_file``: whether the samples are those of the deployment file.
+        """
         stored = self.reference
-        if isinstance(stored, StoredOutputs) and self._lacks_stored():
-            raise InputError(
+        if not isinstance(stored, StoredOutputs):
+            return None
+        if not of_the_file and self.against == ONNXRUNTIME:
+            return InputError(
+                "is validation_outputs_data, and --dataset names other samples",
+                where=stored.description,
+                hint=f"give --against {CPU}, the outputs of these samples, or {NONE}",
+            )
+        if stored.count < self.count:
+            return InputError(
                 f"holds the outputs of {stored.count:,} samples, and {self.count:,} are asked for",
                 where=stored.description,
                 hint=f"give --limit {stored.count}, or another --against",
             )
-
-    def _lacks_stored(self) -> bool:
-        """Whether the reference is of stored outputs, and has too few of them."""
-        return isinstance(self.reference, StoredOutputs) and self.reference.count < self.count
+        return None
 
     def _check_labels(self) -> None:
         """Refuse a class that the model does not know, where labels are there before samples."""
@@ -193,7 +203,10 @@ class Plan:
                 "them tells the classes is not known",
             )
         elif self.has_classes and not labelled and self.plugin is None:
-            told += ("there are no labels, so no Top-1: give them with --labels",)
+            told += (
+                "the first sample has no label, and Top-1 is of those that have one: give labels "
+                "with --labels",
+            )
         return told
 
     @property

@@ -14,7 +14,7 @@ from droidmace.errors import ConfigError, InputError, MissingExtraError
 from droidmace.workflows import validate_plan
 from droidmace.workflows.validate import validate
 from droidmace.workflows.validate_plan import Plan, _is_vector
-from tests.workflows.fashion_requests import request, subgraph
+from tests.workflows.fashion_requests import document, request, subgraph
 
 
 @pytest.fixture
@@ -196,4 +196,38 @@ def test_too_few_stored_outputs_are_an_error_only_if_asked_for(tmp_path: Path, a
         return
     with Plan(given) as plan:
         assert not plan.compares
-        assert any("too few" in said for said in plan.warnings)
+        assert any("1 samples, and 1,000 are asked for" in said for said in plan.warnings)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_stored_outputs_of_other_samples_are_not_compared_with(
+    tmp_path: Path, unlabelled: Path, asked: bool
+) -> None:
+    stored = tmp_path / "outputs.bin"
+    np.zeros(10 * 1000, "<f4").tofile(stored)
+    (tmp_path / "net.pb").write_bytes(b"")
+    model = {
+        "platform": "tensorflow",
+        "model_file_path": str(tmp_path / "net.pb"),
+        "subgraphs": [{**subgraph(), "validation_outputs_data": [str(stored)]}],
+    }
+    with Plan(request(tmp_path, model=model, samples=document()["droidmace"]["dataset"])) as plan:
+        assert plan.compares
+    given = request(
+        tmp_path, model=model, against="reference" if asked else None, dataset=unlabelled
+    )
+    with pytest.raises(InputError, match="--dataset names other samples|nothing to hold"):
+        Plan(given)
+    # A file that the user names is theirs to answer for.
+    with Plan(request(tmp_path, model=model, against=str(stored), dataset=unlabelled)) as plan:
+        assert plan.compares
+
+
+def test_a_data_set_is_closed_where_a_plan_is_refused_for_it(
+    tmp_path: Path, unlabelled: Path
+) -> None:
+    given = replace(request(tmp_path, against="none", dataset=unlabelled), limit=99)
+    with pytest.raises(InputError, match="99 samples are asked for") as caught:
+        Plan(given)
+    assert caught.tb is not None
+    assert _open_below(tmp_path) == []

@@ -54,6 +54,19 @@ def test_a_folder_without_a_sample_goes(tmp_path: Path) -> None:
     assert not work.exists()
 
 
+def test_what_cannot_be_read_hides_no_interruption(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    with OutputStore(work / "outputs", IDENTITY):
+        pass
+    for path in (work / "outputs").iterdir():
+        path.unlink()
+        path.mkdir()
+    with pytest.raises(KeyboardInterrupt) as ended, _kept_told(work, IDENTITY, 5):
+        raise KeyboardInterrupt
+    (told,) = ended.value.__notes__
+    assert f"what is in {work} cannot be read" in told
+
+
 def _identity(given: ValidateRequest) -> dict[str, str]:
     with Plan(given) as plan:
         return plan.identity
