@@ -214,9 +214,9 @@ def tune_command(
         single = len(requests) == 1 and not every
         try:
             outcomes = [tune(requests[0], reporter)] if single else tune_many(requests, reporter)
-        except KeyboardInterrupt as interrupt:
-            # What was kept of the work, if anything was.
-            for kept in interrupt.args:
+        except (KeyboardInterrupt, SystemExit) as interrupt:
+            # What was kept of the work, if anything was; SystemExit is SIGTERM or SIGHUP.
+            for kept in getattr(interrupt, "__notes__", ()):
                 console.print(f"interrupted: {kept}", markup=False, soft_wrap=True)
             raise
     _show(outcomes, as_json=as_json, single=single)

@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 import tempfile
 import time
-from collections.abc import Sized
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,6 +87,8 @@ class _Story:
         self._poll = poll
         self._began_s = time.monotonic()
         self._warnings: list[str] = []
+        self._journal: Journal | None = None
+        """What the search has found, until the bundle holds it."""
 
     def _phase(self, name: str) -> Phase:
         return Phase(self._request.phone.serial, name, self._on_note)
@@ -97,7 +99,21 @@ class _Story:
             phase.summary = plan.place.summary
         with contextlib.ExitStack() as stack:
             lock = stack.enter_context(taken(plan.place.device, self._phase, self._warnings))
+            stack.enter_context(self._kept_told())
             return self._on_phone(plan, lock)
+
+    @contextlib.contextmanager
+    def _kept_told(self) -> Iterator[None]:
+        """Whoever ends the story early hears what is kept of the search."""
+        try:
+            yield
+        except (DroidmaceError, KeyboardInterrupt, SystemExit) as error:
+            kept = _keep(self._journal) if self._journal is not None else ""
+            if kept and isinstance(error, DroidmaceError):
+                error.hint = f"{error.hint}; {kept}" if error.hint else kept
+            elif kept:
+                error.add_note(kept)
+            raise
 
     def _plan(self) -> _Plan:
         """All that can be refused before anything is done to the phone."""
@@ -197,6 +213,7 @@ class _Story:
                 bundle_extras(plan.journal, monitor.log, picture),
             )
             # A search that is over is not gone on with: its journal is the bundle's now.
+            self._journal = None
             _forget(plan.journal)
             _forget(_salvaged(plan.journal))
             phase.summary = str(result.bundle)
@@ -246,15 +263,8 @@ class _Story:
         )
         name = "tune" if settings.kind is SearchKind.MACE else "search"
         with self._phase(name) as phase, Journal.open(path, _identity(plan)) as journal:
-            try:
-                found = run_search_on_phone(target, settings, journal, phase.progress)
-            except (DroidmaceError, KeyboardInterrupt) as error:
-                kept = _keep(journal)
-                if kept and isinstance(error, DroidmaceError):
-                    error.hint = f"{error.hint}; {kept}" if error.hint else kept
-                elif kept:
-                    raise KeyboardInterrupt(kept) from None
-                raise
+            self._journal = journal
+            found = run_search_on_phone(target, settings, journal, phase.progress)
             phase.summary = _search_text(found)
         if found.summary is None:
             return found
@@ -291,7 +301,7 @@ def _identity(plan: _Plan) -> dict[str, str]:
 
 
 def _keep(journal: Journal) -> str:
-    """Leave what a broken-off search has found where it can be used; say where, if anywhere.
+    """Leave what a search has found where it can be used; say where, if anywhere.
 
     The phone's tuner writes its file only at its end: its winners so far become one here.
     """
@@ -302,13 +312,15 @@ def _keep(journal: Journal) -> str:
             write_atomically(path, salvage(content))
         except OSError as error:
             return f"the tuned kernels so far could not be saved: {error}"
-        return f"{len(content.winners)} tuned kernels were saved in {path}"
+        kernels = counted(len(content.winners), "tuned kernel was", "tuned kernels were")
+        return f"{kernels} saved in {path}"
     if content.runs:
-        return (
-            f"{len(content.runs)} runs of the search are kept in {journal.path}: the same command "
-            "goes on from there"
-        )
-    return ""
+        kept = counted(len(content.runs), "run of the search is", "runs of the search are")
+    elif content.winners:
+        kept = counted(len(content.winners), "tuned kernel is", "tuned kernels are")
+    else:
+        return ""
+    return f"{kept} kept in {journal.path}: the same command goes on from there"
 
 
 def _forget(path: Path) -> None:

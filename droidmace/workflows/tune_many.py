@@ -51,7 +51,7 @@ def tune_many(
     """Run all requests at the same time; one outcome each, in the order of the requests.
 
     A failure of one is a value. Ctrl-C interrupts all of them, waits until they have cleaned up,
-    and is then raised again; its arguments say what each of them has kept.
+    and is then raised again; its notes say what each of them has kept. SIGTERM does the same.
     """
     context = multiprocessing.get_context("spawn")
     workers: list[_Worker] = []
@@ -67,9 +67,8 @@ def tune_many(
             workers.append(_Worker(request.phone.serial, process, inbox))
         _listen(workers, on_note)
     except BaseException as error:
-        kept = _stop(workers)
-        if kept and isinstance(error, KeyboardInterrupt):
-            raise KeyboardInterrupt(*kept) from None
+        for kept in _stop(workers):
+            error.add_note(kept)
         raise
     for worker in workers:
         worker.process.join()
@@ -209,8 +208,8 @@ def _work(request: TuneRequest, outbox: Connection) -> None:
     except KeyboardInterrupt as interrupt:
         # Nobody listens if the parent has died.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            for text in interrupt.args:
-                outbox.send(_Kept(str(text)))
+            for text in getattr(interrupt, "__notes__", ()):
+                outbox.send(_Kept(text))
         sys.exit(130)
     outbox.send(outcome)
     outbox.close()

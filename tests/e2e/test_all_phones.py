@@ -133,6 +133,8 @@ def test_an_interrupt_stops_the_remote_process_and_gives_the_phone_back(
         wait_until_running(lab, phone)
         os.kill(running.pid, number)
         assert running.wait(timeout=60) == code
+        said = running.stdout.read()
+    assert "kept in" in said
     assert "engine" not in lab.output(phone, "ps -A -o ARGS")
     assert lab.shell(phone, "ls -d /data/local/tmp/mace_run.lock").returncode != 0
     # No bundle; what the phone's tuner has found is kept for the next time.

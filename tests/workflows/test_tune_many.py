@@ -44,11 +44,11 @@ def stand_in(request: TuneRequest, outbox: Connection) -> None:
         try:
             on_note(PhaseNote(serial, "search"))
             time.sleep(60)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             on_note(PhaseNote(serial, "search", "x" * 500_000))  # more than a pipe holds
-            if serial == "silent":
-                raise
-            raise KeyboardInterrupt(f"12 runs of {serial}") from None
+            if serial != "silent":
+                interrupt.add_note(f"12 runs of {serial}")
+            raise
 
     module.tune = tune  # type: ignore[assignment]
     _work(request, outbox)
@@ -67,7 +67,7 @@ def test_interrupted_run_says_what_each_phone_kept(monkeypatch: pytest.MonkeyPat
     requests = [cast(TuneRequest, Request(OnePhone(name))) for name in ("one", "silent", "two")]
     with pytest.raises(KeyboardInterrupt) as caught:
         tune_many(requests, on_note)
-    assert caught.value.args == ("one: 12 runs of one", "two: 12 runs of two")
+    assert caught.value.__notes__ == ["one: 12 runs of one", "two: 12 runs of two"]
 
 
 @pytest.mark.parametrize("journal", [None, Path("nowhere.jsonl")])
