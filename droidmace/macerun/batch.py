@@ -76,7 +76,7 @@ class ChunkOutputs:
     """What came back for a chunk: each output by name, shape (samples, elements).
 
     ``run_s`` is the time in ``mace_run``, by the phone's clock where it tells one; ``wall_s``
-    counts from the start of the command until all is here.
+    counts from when its output is first read until all is here.
     """
 
     first: int

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -91,14 +91,19 @@ class Feed:
                 awaited.inputs.close()
             self._awaited.clear()
 
-    def chunks(self, ranges: Iterable[range], chunk_size: Callable[[], int]) -> Iterator[Chunk]:
-        """Chunks of the samples in ``ranges``; each as large as is wanted by then."""
+    def chunks(self, ranges: Sequence[range], chunk_size: Callable[[int], int]) -> Iterator[Chunk]:
+        """Chunks of the samples in ``ranges``; each as large as is wanted by then.
+
+        ``chunk_size`` is told how many samples are still to be sent.
+        """
+        left = sum(map(len, ranges))
         for wanted in ranges:
             first = wanted.start
             while first < wanted.stop:
-                inputs = self._await(first, min(wanted.stop, first + chunk_size()))
+                inputs = self._await(first, min(wanted.stop, first + chunk_size(left)))
                 yield Chunk(first, inputs)
                 first += len(inputs)
+                left -= len(inputs)
 
     def known(self, begin: int, end: int) -> None:
         """Outputs of these samples are there already: only their labels and inputs are needed."""

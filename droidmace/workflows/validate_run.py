@@ -40,8 +40,7 @@ def run_samples(
             feed.take(first, store.read(first, last - first))
             progress(f"{last:,} of {count:,} were there already", last, count)
 
-    def chunk_size() -> int:
-        left = count - done
+    def chunk_size(left: int) -> int:
         return runner.chunk_size(plan.input_bytes, plan.output_bytes, left, wanted=chunk_samples)
 
     began_s = clock()

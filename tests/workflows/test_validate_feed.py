@@ -58,7 +58,7 @@ def test_every_sample_is_a_file_once_and_a_label_once(size: int, tmp_path: Path)
     tally = {"classes": SimilarityTally("classes")}
     files: list[tuple[int, bytes, bytes]] = []
     with Feed(read, reference, classes, tally, tmp_path) as feed:
-        for chunk in feed.chunks([range(2), range(2, COUNT)], lambda: size):
+        for chunk in feed.chunks([range(2), range(2, COUNT)], lambda _: size):
             assert 1 <= len(chunk.inputs) <= size
             for place, one in enumerate(chunk.inputs):
                 files.append((chunk.first + place, one["image"], one["ids"]))
@@ -90,14 +90,14 @@ def test_a_reference_that_fails_is_heard_of_when_the_outputs_come(tmp_path: Path
             raise ModelError("does not run")
 
     with Feed(read, Broken(), None, {}, tmp_path) as feed:
-        (chunk,) = feed.chunks([range(2)], lambda: 5)
+        (chunk,) = feed.chunks([range(2)], lambda _: 5)
         with pytest.raises(ModelError, match="does not run"):
             feed.take(chunk.first, outputs_of(0, 2))
 
 
 def test_the_inputs_of_a_chunk_are_a_sequence(tmp_path: Path) -> None:
     with Feed(read, None, None, {}, tmp_path) as feed:
-        (chunk,) = feed.chunks([range(3)], lambda: 5)
+        (chunk,) = feed.chunks([range(3)], lambda _: 5)
         assert [one["ids"] for one in chunk.inputs[1:]] == [IDS[1].tobytes(), IDS[2].tobytes()]
         assert chunk.inputs[-1]["ids"] == IDS[2].tobytes()
         with pytest.raises(IndexError):
@@ -114,6 +114,19 @@ def test_samples_with_nan_are_counted_and_the_first_is_named(tmp_path: Path) -> 
     with Feed(spoilt, None, None, {}, tmp_path) as feed:
         feed.known(0, 5)
         assert (feed.not_finite, feed.first_not_finite) == (0, "")
-        for _ in feed.chunks([range(5, COUNT)], lambda: 2):
+        for _ in feed.chunks([range(5, COUNT)], lambda _: 2):
             pass
         assert (feed.not_finite, feed.first_not_finite) == (2, "6")
+
+
+def test_a_chunk_s_size_is_asked_for_with_what_is_still_to_be_sent(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def size(left: int) -> int:
+        asked.append(left)
+        return 2
+
+    with Feed(read, None, None, {}, tmp_path) as feed:
+        for chunk in feed.chunks([range(1), range(4, COUNT)], size):
+            feed.take(chunk.first, {})
+    assert asked == [1 + COUNT - 4, *range(COUNT - 4, 0, -2)]
