@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +16,7 @@ from droidmace.formats.netdef import (
     NetDef,
     OperatorDef,
     OutputShape,
-    parse_model,
 )
-from droidmace.formats.op_types import EltwiseType
 from droidmace.graphs.parts import Dissection
 from droidmace.graphs.variants import in_memory
 from droidmace.results import DeviceInfo
@@ -28,12 +25,9 @@ from droidmace.workflows import bisect_runs
 from droidmace.workflows.bisect_finding import Finding
 from droidmace.workflows.bisect_search import Hunt
 from droidmace.workflows.bisect_sentence import sentence_of
+from tests.workflows.fashion_net import GRAPH, OPS, WEIGHTS, spoilt
 from tests.workflows.mace_phone import WHOLE, MacePhone, runner_on
 
-FASHION = Path(__file__).parents[2] / "examples" / "fashion_mnist" / "fashion_mnist"
-GRAPH = parse_model(FASHION.with_suffix(".pb").read_bytes())
-WEIGHTS = FASHION.with_suffix(".data").read_bytes()
-OPS = GRAPH.nets[0].ops
 WRONG = OPS[6].name
 DEVICE = DeviceInfo("S1", "device", model="Phone", gpu="Adreno")
 
@@ -49,19 +43,7 @@ def wrong_op(net: NetDef, name: str = WRONG) -> NetDef:
     ops: list[OperatorDef] = []
     wrong = [op.inputs for op in net.ops if op.name == name]
     for op in net.ops:
-        if op.inputs not in wrong:
-            ops.append(op)
-            continue
-        raw = f"{op.outputs[0]}_raw"
-        args = (
-            Argument(name="type", i=int(EltwiseType.PROD)),
-            Argument(name="scalar_input", f=3.0),
-            Argument(name="scalar_input_index", i=1),
-        )
-        ops.append(replace(op, outputs=(raw,)))
-        ops.append(
-            OperatorDef(type="Eltwise", name=raw, inputs=(raw,), outputs=op.outputs, args=args)
-        )
+        ops += spoilt(op) if op.inputs in wrong else [op]
     return replace(net, ops=tuple(ops))
 
 

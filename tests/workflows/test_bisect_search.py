@@ -18,28 +18,21 @@ from droidmace.engine.macelog import MaceLog
 from droidmace.engine.model import load_model
 from droidmace.errors import MaceRunOutputError
 from droidmace.formats.netdef import (
-    Argument,
     DeviceType,
     MultiNetDef,
     OperatorDef,
     parse_model,
     serialize_model,
 )
-from droidmace.formats.op_types import EltwiseType
 from droidmace.graphs.parts import Dissection, Part
 from droidmace.graphs.runtime import on_runtime
 from droidmace.results.bisect import BisectRun, Cause
 from droidmace.workflows.bisect_finding import Finding
 from droidmace.workflows.bisect_runs import Tensors, fetched
 from droidmace.workflows.bisect_search import Hunt
+from tests.workflows.fashion_net import GRAPH, OPS, WEIGHTS, spoilt
 
-FASHION = Path(__file__).parents[2] / "examples" / "fashion_mnist" / "fashion_mnist"
-GRAPH = parse_model(FASHION.with_suffix(".pb").read_bytes())
-WEIGHTS = FASHION.with_suffix(".data").read_bytes()
-OPS = GRAPH.nets[0].ops
 ALL_BYTES = 2 * sum(one.size_bytes for one in Dissection(GRAPH).activations.values())
-# Scores of the net change visibly, whichever op is off by so much.
-FACTOR = 3.0
 
 
 @dataclass
@@ -106,22 +99,8 @@ class Bench:
         read = {name for op in net.ops for name in op.inputs}
         ops: list[OperatorDef] = []
         for op in net.ops:
-            output = op.outputs[0]
-            if op.name != self.wrong_op or (self.only_inside and output not in read):
-                ops.append(op)
-                continue
-            raw = f"{output}_raw"
-            args = (
-                Argument(name="type", i=int(EltwiseType.PROD)),
-                Argument(name="scalar_input", f=FACTOR),
-                Argument(name="scalar_input_index", i=1),
-            )
-            ops.append(replace(op, outputs=(raw,)))
-            ops.append(
-                OperatorDef(
-                    type="Eltwise", name="spoiler", inputs=(raw,), outputs=(output,), args=args
-                )
-            )
+            wrong = op.name == self.wrong_op and (not self.only_inside or op.outputs[0] in read)
+            ops += spoilt(op) if wrong else [op]
         return replace(graph, nets=(replace(net, ops=tuple(ops)),))
 
 
