@@ -205,7 +205,7 @@ class Plan:
         elif self.has_classes and not labelled and self.plugin is None:
             told += (
                 "the first sample has no label, and Top-1 is of those that have one: give labels "
-                "with --labels",
+                "in droidmace.dataset.labels, or with --dataset and --labels",
             )
         return told
 

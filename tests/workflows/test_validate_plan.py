@@ -98,7 +98,7 @@ def test_agreement_needs_no_labels(tmp_path: Path, unlabelled: Path) -> None:
     given = request(tmp_path, validate={"gates": {"agreement": 0.5}}, dataset=unlabelled)
     with Plan(given) as plan:
         assert plan.has_classes
-        assert any("--labels" in said for said in plan.warnings)
+        assert any("droidmace.dataset.labels, or with --dataset" in told for told in plan.warnings)
 
 
 def test_a_share_of_the_first_few_needs_more_classes(
