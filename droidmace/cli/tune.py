@@ -195,7 +195,7 @@ def tune_command(
         )
 
     # Once, before any phone is started or asked.
-    check_request(request(serial or "", adb_port))
+    cargo = check_request(request(serial or "", adb_port))
     console = Console(stderr=as_json)
     with contextlib.ExitStack() as stack:
         port = adb_port
@@ -213,7 +213,11 @@ def tune_command(
         outcomes: list[TuneResult | TuneFailure]
         single = len(requests) == 1 and not every
         try:
-            outcomes = [tune(requests[0], reporter)] if single else tune_many(requests, reporter)
+            if single:
+                outcomes = [tune(requests[0], reporter, cargo=cargo)]
+            else:
+                del cargo  # each phone's process reads its own
+                outcomes = tune_many(requests, reporter)
         except (KeyboardInterrupt, SystemExit) as interrupt:
             # What was kept of the work, if anything was; SystemExit is SIGTERM or SIGHUP.
             for kept in getattr(interrupt, "__notes__", ()):

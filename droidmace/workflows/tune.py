@@ -47,19 +47,26 @@ from droidmace.workflows.search import SearchOutcome, SearchTarget, run_search_o
 from droidmace.workflows.search_cost import is_tuned_at_once
 from droidmace.workflows.search_summary import change_text
 from droidmace.workflows.staging import push
-from droidmace.workflows.tune_request import TuneRequest, check_request
+from droidmace.workflows.tune_request import Cargo, TuneRequest, check_request
 from droidmace.workflows.tuned_bundle import bundle_extras, write_tuned_bundle
 from droidmace.workflows.vote import Ballot, Poll
 from droidmace.workflows.workplace import Workplace, find_workplace, taken
 
 
-def tune(request: TuneRequest, on_note: NoteCallback, poll: Poll = lambda _: None) -> TuneResult:
+def tune(
+    request: TuneRequest,
+    on_note: NoteCallback,
+    poll: Poll = lambda _: None,
+    *,
+    cargo: Cargo | None = None,
+) -> TuneResult:
     """Tune one model on one phone and write its bundle.
 
-    ``poll`` lets it agree with other phones of its model. Raises ``DroidmaceError``s whose message
-    says in which phase it happened.
+    ``poll`` lets it agree with other phones of its model. ``cargo``: what ``check_request`` gave,
+    if it was asked before. Raises ``DroidmaceError``s whose message says in which phase it
+    happened.
     """
-    return _Story(request, on_note, poll).tell()
+    return _Story(request, on_note, poll, cargo).tell()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +88,13 @@ class _Plan:
 class _Story:
     """The state of one run; the methods are its phases, in order."""
 
-    def __init__(self, request: TuneRequest, on_note: NoteCallback, poll: Poll) -> None:
+    def __init__(
+        self, request: TuneRequest, on_note: NoteCallback, poll: Poll, cargo: Cargo | None = None
+    ) -> None:
         self._request = request
         self._on_note = on_note
         self._poll = poll
+        self._cargo = cargo
         self._began_s = time.monotonic()
         self._warnings: list[str] = []
         self._journal: Journal | None = None
@@ -118,7 +128,7 @@ class _Story:
     def _plan(self) -> _Plan:
         """All that can be refused before anything is done to the phone."""
         request = self._request
-        model_files, samples = check_request(request)
+        model_files, samples = self._cargo or check_request(request)
         # Inputs and outputs lie there as well; a compiled program is a few MiB at most.
         place = find_workplace(
             request.phone, needed_bytes=model_files.size_bytes + 2 * samples.size_bytes

@@ -57,7 +57,11 @@ class TuneRequest:
         return self.search or self.deployment.search
 
 
-def check_request(request: TuneRequest) -> tuple[ModelFiles, Samples]:
+Cargo = tuple[ModelFiles, Samples]
+"""What will travel to a phone."""
+
+
+def check_request(request: TuneRequest) -> Cargo:
     """Refuse what no phone is needed to refuse; return what will travel.
 
     Raises ``ConfigError`` and ``FormatError``.
