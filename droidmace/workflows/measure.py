@@ -1,4 +1,4 @@
-"""The processes of a tuning run: baseline, tuning, proof, and pairs of measurements.
+"""The processes of a tuning run: baseline, proof, and pairs of measurements.
 
 Every figure comes from fresh ``mace_run`` processes. What is compared is measured in interleaved
 pairs whose order alternates, so that a phone that grows warm or busy hurts both sides alike.
@@ -19,7 +19,7 @@ from droidmace.errors import (
     MaceRunOutputError,
     MaceRunRetryError,
 )
-from droidmace.macerun.events import KernelTuned, OutputLine, WarningKind
+from droidmace.macerun.events import WarningKind
 from droidmace.macerun.invocation import CACHE_FILE_NAME, Invocation, TensorArg
 from droidmace.macerun.output import classify_warning
 from droidmace.macerun.session import MaceRunSession
@@ -203,32 +203,6 @@ class Measurer:
 
     def _cold(self) -> Invocation:
         return replace(self._base, storage_dir=self._emptied("cold"), rounds=1)
-
-    def tune(self, progress: Progress) -> MaceRunResult:
-        """Let the phone's own tuner try its candidates; leaves program and parameters behind."""
-        storage = self._emptied("tuned")
-        found = 0
-
-        def on_line(line: OutputLine) -> None:
-            nonlocal found
-            if isinstance(line.event, KernelTuned):
-                found += 1
-                progress(f"{counted(found, 'kernel')} tuned", found, 0)
-
-        return self._session.run(
-            replace(
-                self._base,
-                storage_dir=storage,
-                rounds=0,
-                tuning=True,
-                parameter_path=self._layout.tuned_parameters,
-                vlog_level=PROVE_SOURCES_VLOG,
-            ),
-            timeout_s=self.settings.timeout_s,
-            on_line=on_line,
-            # Through a terminal the winners come as they are found, and are not lost in a crash.
-            pty=True,
-        )
 
     def load_fresh(self) -> Load:
         """Start a fresh process with the pulled program: does it come up, all from the cache?"""
