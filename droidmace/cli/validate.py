@@ -149,7 +149,10 @@ def _dataset(
 ) -> DatasetConfig | None:
     if dataset is None:
         if labels is not None:
-            raise InputError("--labels is for --dataset", hint="add --dataset, or leave it out")
+            raise InputError(
+                "--labels is for --dataset",
+                hint="add --dataset, or name the labels in the file: droidmace.dataset.labels",
+            )
         return None
     return dataset_from_option(dataset, labels, deployment.dataset)
 

@@ -261,7 +261,7 @@ def _top5(result: ValidationResult) -> float | None:
 
 def _top1_loss(result: ValidationResult) -> float | None:
     difference = result.classification and result.classification.difference
-    return -difference.value if difference else None
+    return 0.0 - difference.value if difference else None  # not -0.0 for none
 
 
 def _agreement(result: ValidationResult) -> float | None:

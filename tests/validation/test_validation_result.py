@@ -85,6 +85,13 @@ def test_what_was_not_measured_does_not_pass(name: str) -> None:
     assert (outcome.found, outcome.passed) == (None, False)
 
 
+def test_no_loss_is_not_below_zero() -> None:
+    classes, answers = ClassTally(3), np.eye(3)
+    classes.add([0, 1, 2], answers, answers)
+    (outcome,) = judge_gates(replace(BARE, classification=classes.result()), {"top1_loss": 0.0})
+    assert str(outcome.found) == "0.0"
+
+
 def test_nan_does_not_pass(full: ValidationResult) -> None:
     output = replace(full.outputs[0], max_abs_error=math.nan)
     (outcome,) = judge_gates(replace(full, outputs=(output,)), {"max_abs_error": 1e9})
