@@ -394,7 +394,7 @@ def _result_name(request: ValidateRequest, place: Workplace) -> str:
     if request.bundle is not None:
         parts.append("bundle")
     if request.chosen_against != ONNXRUNTIME:
-        parts.append(f"against_{name_part(Path(request.chosen_against).stem)}")
+        parts.append(f"against_{name_part(Path(request.chosen_against).name)}")
     return ".".join([*parts, "validation.json"])
 
 
