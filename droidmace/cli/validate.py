@@ -139,7 +139,20 @@ def validate_command(
             for kept in getattr(interrupt, "__notes__", ()):
                 console.print(f"interrupted: {kept}", markup=False, soft_wrap=True)
             raise
-    _show(result, _bisect(config, model, dataset), as_json=as_json)
+    again = _bisect(
+        config,
+        dataset,
+        serial=serial,
+        emulate=bool(emulate),
+        profile=profile,
+        driver=driver,
+        model=model,
+        mace_run=mace_run,
+        mace_root=mace_root,
+        allow_plugin=allow_plugin,
+        adb_port=adb_port,
+    )
+    _show(result, again, as_json=as_json)
     if result.passed is False:
         raise typer.Exit(EXIT_FAILED)
 
@@ -157,12 +170,16 @@ def _dataset(
     return dataset_from_option(dataset, labels, deployment.dataset)
 
 
-def _bisect(config: Path, model: str | None, dataset: Path | None) -> str:
-    """The command that bisects these samples; it reads no data set but the file's."""
+def _bisect(config: Path, dataset: Path | None, **options: str | Path | int | bool | None) -> str:
+    """The command that bisects these samples on this phone; it reads no data set but the file's."""
     if dataset is not None:
         return ""
-    chosen = ["--model", model] if model is not None else []
-    return shlex.join(["droidmace", "bisect", "-c", str(config), *chosen])
+    words = ["droidmace", "bisect", "-c", str(config)]
+    for name, value in options.items():
+        if value is not None and value is not False:
+            words.append(f"--{name.replace('_', '-')}")
+            words += [] if value is True else [str(value)]
+    return shlex.join(words)
 
 
 def _show(result: ValidationResult, bisect: str, *, as_json: bool) -> None:
