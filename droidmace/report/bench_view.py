@@ -16,6 +16,7 @@ from droidmace.report.curve import figure
 from droidmace.report.text import shortened
 from droidmace.results import OpTime
 from droidmace.results.bench import (
+    SINGLE,
     BenchComparison,
     BenchProcess,
     BenchResult,
@@ -38,7 +39,7 @@ _LABELS = {
     "first_run_ms": "start: first run",
     "first_result_ms": "start: first result",
     "latency_ms": "latency",
-    "single_ms": "single inference",
+    SINGLE: "single inference",
 }
 _STRONG = ("cold_first_result_ms", "first_result_ms", "latency_ms")
 _COLOURS = {Change.FASTER: "bold green", Change.SLOWER: "bold red", Change.OPEN: "yellow"}
@@ -65,7 +66,7 @@ def comparison_view(comparison: BenchComparison) -> RenderableType:
     for heading in ("", "before", "after", "ratio", "interval", "verdict"):
         table.add_column(heading, justify="right" if heading else "left")
     for one in comparison.figures:
-        interval = "too few samples"
+        interval = "one process" if one.name == SINGLE else "too few samples"
         if math.isfinite(one.high):
             interval = f"{one.low:.3f} - {one.high:.3f}"
         table.add_row(

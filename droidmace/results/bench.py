@@ -17,6 +17,9 @@ from droidmace.results.tuning import DeviceInfo, OpTime
 SCHEMA = "droidmace bench 1"
 """What a document of this kind says of itself."""
 
+SINGLE = "single_ms"
+"""The one figure whose samples are all of one process."""
+
 _MAX_BINS = 16
 
 
@@ -186,7 +189,8 @@ class Change(StrEnum):
 class FigureComparison:
     """One figure of two sessions: medians (ms), their ratio, and the interval that holds it.
 
-    ``low`` and ``high`` are 0 and infinity where there are too few samples.
+    ``low`` and ``high`` are 0 and infinity where there are too few samples, or all of them are of
+    one process.
     """
 
     name: str
@@ -281,7 +285,7 @@ class BenchResult:
             "first_run_ms": tuple(one.warmup_ms for one in self.processes),
             "first_result_ms": tuple(one.first_result_ms for one in self.processes),
             "latency_ms": self.latencies_ms,
-            "single_ms": self.singles_ms,
+            SINGLE: self.singles_ms,
         }
         return {name: samples for name, samples in named.items() if samples}
 

@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from droidmace import __version__
 from droidmace.devices.governors import pinned_governors, restore_governors
@@ -20,7 +20,12 @@ from droidmace.files import sha256_of_file
 from droidmace.results import MaceRunResult, RunTimes
 from droidmace.results.bench import BenchProcess, BenchResult
 from droidmace.wording import counted
-from droidmace.workflows.bench_compare import check_comparable, compare, record_of
+from droidmace.workflows.bench_compare import (
+    check_comparable,
+    compare,
+    record_of,
+    unsteadiness,
+)
 from droidmace.workflows.bench_energy import measure_energy
 from droidmace.workflows.bench_request import BenchFiles, BenchRequest, check_request
 from droidmace.workflows.bench_runs import BenchRuns
@@ -29,9 +34,6 @@ from droidmace.workflows.phase import NoteCallback, Phase
 from droidmace.workflows.shipped_files import refuse_other_gpu
 from droidmace.workflows.staging import push_files
 from droidmace.workflows.workplace import Workplace, find_workplace, taken
-
-_DRIFT = 0.10
-"""By what share the last third of the samples may differ from the first before it is told."""
 
 
 def bench(request: BenchRequest, on_note: NoteCallback) -> BenchResult:
@@ -200,24 +202,6 @@ class _Story:
                 count, "process", "processes"
             )
         return tuple(found)
-
-
-def unsteadiness(latencies_ms: Sequence[float]) -> str:
-    """Whether the phone changed its speed while it was measured, as a sentence; else empty.
-
-    Samples in their order; with fewer than six there is nothing to hold against each other.
-    """
-    third = len(latencies_ms) // 3
-    if third < 2:
-        return ""
-    first, last = latencies_ms[:third], latencies_ms[-third:]
-    change = statistics.median(last) / statistics.median(first) - 1.0
-    if abs(change) <= _DRIFT:
-        return ""
-    return (
-        "the phone was not steady: the last third of the processes differs from the first by "
-        f"{change:+.0%}"
-    )
 
 
 def _size(files: BenchFiles) -> int:

@@ -10,26 +10,34 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from droidmace.errors import FormatError, InputError
-from droidmace.results.bench import SCHEMA, BenchComparison, BenchResult, Change, FigureComparison
+from droidmace.results.bench import (
+    SCHEMA,
+    SINGLE,
+    BenchComparison,
+    BenchResult,
+    Change,
+    FigureComparison,
+)
 from droidmace.tuning.unpaired import MAX_SAMPLES, unpaired_ratio
 
 MAX_FILE_BYTES = 64 << 20
 FEWEST_SAMPLES = 4
-"""On each side: with fewer there is no interval (``tuning/unpaired.py``), and so no verdict."""
+"""On each side: with fewer there is no interval, and so no verdict."""
 TOLERANCE = 0.02
 """Sessions on one phone differ by a percent or two for no reason that anyone can name."""
 
+_DRIFT = 0.10
+"""By what share the last third of the samples may differ from the first before it is told."""
 _WARMER_C = 8.0
 _OTHER_CLOCK = 0.05
 _MAX_TEXT = 4096
-_SINGLE = "single_ms"
 _HINT = "give a file that 'droidmace bench --out FILE' of this version wrote"
 
 
@@ -129,7 +137,7 @@ def parse_bench(document: object, *, where: str) -> BenchRecord:
         "cold_first_result_ms": _sums(cold),
         "first_result_ms": _sums(processes),
         "latency_ms": tuple(one["run_avg_ms"] for one in processes if "run_avg_ms" in one),
-        _SINGLE: tuple(
+        SINGLE: tuple(
             reader.positive(value, "raw_samples.singles_ms")
             for value in reader.items(raw.get("singles_ms"), "raw_samples.singles_ms")
         ),
@@ -138,7 +146,8 @@ def parse_bench(document: object, *, where: str) -> BenchRecord:
         raise reader.error("raw_samples.processes has no run_avg_ms")
 
     def median(key: str) -> float | None:
-        seen = [one[key] for one in processes if key in one]
+        # A clock of 0 is a GPU that slept again when it was looked at, and tells of no sample.
+        seen = [one[key] for one in processes if one.get(key)]
         return statistics.median(seen) if seen else None
 
     return BenchRecord(
@@ -160,8 +169,8 @@ def compare(
     """Hold a session against an earlier one.
 
     A figure counts as faster or slower if its whole interval lies beyond the tolerance (a share of
-    1). Raises ``InputError`` for sessions that measured different things, but for what is ``meant``
-    to differ.
+    1); a figure without an interval never does. Raises ``InputError`` for sessions that measured
+    different things, but for what is ``meant`` to differ.
     """
     if not 0 <= tolerance < 1:
         raise ValueError(f"a tolerance of {tolerance}")
@@ -172,6 +181,9 @@ def compare(
         if earlier is None:
             continue
         ratio = unpaired_ratio(earlier, samples)
+        # Single inferences are one process's, whose scatter says nothing of the next process.
+        if name == SINGLE or min(len(earlier), len(samples)) < FEWEST_SAMPLES:
+            ratio = replace(ratio, low=0.0, high=math.inf, confidence=0.0)
         change = Change.OPEN
         if ratio.high < 1.0 - tolerance:
             change = Change.FASTER
@@ -218,6 +230,24 @@ def check_comparable(
     return tuple(told)
 
 
+def unsteadiness(latencies_ms: Sequence[float]) -> str:
+    """Whether the phone changed its speed while it was measured, as a sentence; else empty.
+
+    Samples in their order; with fewer than six there is nothing to hold against each other.
+    """
+    third = len(latencies_ms) // 3
+    if third < 2:
+        return ""
+    first, last = latencies_ms[:third], latencies_ms[-third:]
+    change = statistics.median(last) / statistics.median(first) - 1.0
+    if abs(change) <= _DRIFT:
+        return ""
+    return (
+        "the phone was not steady: the last third of the processes differs from the first by "
+        f"{change:+.0%}"
+    )
+
+
 def _differences(
     before: BenchRecord, after: BenchRecord, meant: Collection[Difference]
 ) -> list[str]:
@@ -238,6 +268,9 @@ def _differences(
         clock = after.gpu_mhz / before.gpu_mhz - 1.0
         if abs(clock) > _OTHER_CLOCK:
             told.append(f"the GPU's clock was {clock:+.0%}")
+    for side, record in (("before", before), ("after", after)):
+        if drift := unsteadiness(record.figures["latency_ms"]):
+            told.append(f"{side}, {drift}")
     return told
 
 
@@ -278,11 +311,16 @@ class _Reader:
             raise self.error(f"{key} is not a text")
         return value
 
+    def number(self, value: object, key: str) -> float:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < 1e12:
+            raise self.error(f"{key} is not a number")
+        return float(value)
+
     def positive(self, value: object, key: str) -> float:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not 0 < value < 1e12:  # type: ignore[operator]
+        number = self.number(value, key)
+        if number <= 0:
             raise self.error(f"{key} is not a positive number")
-        return float(value)  # type: ignore[arg-type]
+        return number
 
     def processes(self, value: object, key: str) -> list[dict[str, float]]:
         """Their numbers by name; what is null is left out."""
@@ -293,10 +331,8 @@ class _Reader:
             for name, number in self.mapping(one, place).items():
                 if number is None:
                     continue
-                if name == "hottest_c":
-                    if not isinstance(number, int | float) or not math.isfinite(number):
-                        raise self.error(f"{place}.{name} is not a number")
-                    numbers[name] = float(number)
+                if name in ("hottest_c", "gpu_mhz"):
+                    numbers[name] = self.number(number, f"{place}.{name}")
                 else:
                     numbers[name] = self.positive(number, f"{place}.{name}")
             if not {"init_ms", "warmup_ms"} <= set(numbers):

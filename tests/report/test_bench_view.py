@@ -81,11 +81,13 @@ def test_a_comparison(change):
     figures = (
         FigureComparison("latency_ms", 10.0, 12.0, 8, 8, 1.2, 1.15, 1.25, 0.95, change),
         FigureComparison("cold_first_result_ms", 9, 9, 2, 2, 1.0, 0, float("inf"), 0, Change.OPEN),
+        FigureComparison("single_ms", 2, 3, 90, 90, 1.5, 0, float("inf"), 0, Change.OPEN),
     )
     comparison = BenchComparison("a.json", 0.02, figures, ("another mace_run",))
     text = shown(comparison_view(comparison))
     assert row(text, "latency")[1:] == ["10", "12", "1.200", "1.150 - 1.250", change.value]
     assert row(text, "cold start: first result")[4] == "too few samples"
+    assert row(text, "single inference")[4] == "one process"
     assert "differs: another mace_run" in text
     assert "beyond 2.0%" in text
 

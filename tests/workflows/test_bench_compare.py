@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -70,6 +71,40 @@ def test_what_the_latency_did(after_ms, change):
     assert latency.low <= after_ms / 10 <= latency.high
 
 
+def test_inferences_of_one_process_tell_nothing_of_the_next():
+    # Two processes lie apart by more than the inferences of either.
+    before, after = (
+        replace(session(10.0), singles_ms=tuple(ms + 0.001 * n for n in range(100)))
+        for ms in (1.9, 2.5)
+    )
+    found, comparison = verdicts(before, after)
+    assert found["single_ms"] is Change.OPEN
+    (single,) = (one for one in comparison.figures if one.name == "single_ms")
+    assert single.ratio == pytest.approx(2.55 / 1.95, rel=0.01)
+    assert (single.low, single.high, single.confidence) == (0.0, math.inf, 0.0)
+
+
+def test_a_session_that_was_not_steady_is_told_of():
+    warm = session(10.0)
+    processes = warm.processes[:4] + tuple(
+        replace(one, run_avg_ms=14.0) for one in warm.processes[4:]
+    )
+    warm = replace(warm, processes=processes)
+    for side, sessions in (("before", (warm, session(10.0))), ("after", (session(10.0), warm))):
+        (told,) = verdicts(*sessions)[1].differences
+        assert told.startswith(f"{side}, the phone was not steady")
+
+
+def test_a_gpu_that_sleeps_again_has_no_clock():
+    awake = session(10.0)
+    processes = tuple(
+        replace(one, gpu_mhz=0.0 if n % 4 else 585.0) for n, one in enumerate(awake.processes)
+    )
+    dozing = replace(awake, processes=processes)
+    assert record_of(dozing).gpu_mhz == 585.0
+    assert verdicts(awake, dozing)[1].differences == ()
+
+
 def test_a_tolerance_is_what_counts():
     found, _ = verdicts(session(10.0), session(10.5), tolerance=0.02)
     assert found["latency_ms"] is Change.SLOWER
@@ -77,8 +112,10 @@ def test_a_tolerance_is_what_counts():
     assert found["latency_ms"] is Change.OPEN
 
 
-def test_too_few_samples_show_nothing():
-    found, comparison = verdicts(session(10.0, count=3), session(30.0, count=3))
+@pytest.mark.parametrize("counts", [(3, 3), (1, 40), (2, 8), (30, 3)])
+def test_too_few_samples_show_nothing(counts):
+    before, after = counts
+    found, comparison = verdicts(session(10.0, count=before), session(30.0, count=after))
     assert set(found.values()) == {Change.OPEN}
     json.dumps(comparison.as_document(), allow_nan=False)
 
@@ -152,6 +189,8 @@ def test_a_file_that_is_not_there(tmp_path):
         (("raw_samples", "processes", 0, "run_avg_ms"), -1),
         (("raw_samples", "processes", 0, "run_avg_ms"), True),
         (("raw_samples", "processes", 0, "hottest_c"), float("inf")),
+        pytest.param(("raw_samples", "processes", 0, "hottest_c"), 10**400, id="huge"),
+        (("raw_samples", "processes", 0, "gpu_mhz"), "585"),
         (("raw_samples", "processes"), [{}] * 2000),
         (("raw_samples", "singles_ms"), [0]),
     ],

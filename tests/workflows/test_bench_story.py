@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from droidmace.workflows.bench import unsteadiness
+from droidmace.workflows.bench_compare import unsteadiness
 
 
 @pytest.mark.parametrize(
