@@ -99,7 +99,7 @@ def bench_command(
         bool,
         typer.Option(
             "--energy",
-            help="Energy of an inference, from the battery: takes 40 s, and a phone that is not "
+            help="Energy of an inference, from the battery: takes 50 s, and a phone that is not "
             "charged meanwhile (adb over Wi-Fi).",
         ),
     ] = False,
@@ -164,6 +164,11 @@ def bench_command(
     other = read_bench(against) if against is not None else None
     meant = tuple(allow_different or ())
     if other is not None and result is not None:
+        if out is not None:
+            raise InputError(
+                "--result and --out exclude each other: nothing is measured",
+                hint="leave out --out; --json prints the comparison",
+            )
         if serial is not None or emulate:
             raise InputError(
                 "--result and a phone exclude each other",

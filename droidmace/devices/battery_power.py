@@ -68,7 +68,8 @@ def power_draw(
 ) -> PowerDraw | NoPower:
     """Mean power of the samples of an idle phone and of one at work.
 
-    All of them must come from a battery that discharges, and have a current of one sign.
+    All of them must come from a battery that discharges, and have a current of one sign; the phone
+    at work must draw more.
     """
     for sample in (*idle, *load):
         if (refusal := readiness(sample)) is not None:
@@ -107,9 +108,15 @@ def power_draw(
             abs((one.battery_ma or 0.0) * 1e3) * amperes * (one.battery_v or 0.0) for one in samples
         )
 
+    idle_w, load_w = watts(idle), watts(load)
+    if load_w <= idle_w:
+        return NoPower(
+            f"the phone drew {idle_w:.2f} W idle and {load_w:.2f} W under load: it was not "
+            "idle, or its gauge averages for longer than it was watched"
+        )
     return PowerDraw(
-        idle_w=watts(idle),
-        load_w=watts(load),
+        idle_w=idle_w,
+        load_w=load_w,
         idle_readings=len(idle),
         load_readings=len(load),
         taken_as=f"current_now in {name} ({how}), {sign} while discharging (by its status)",

@@ -1,8 +1,8 @@
 """What an inference draws from the battery: the idle phone watched, then the phone at work.
 
 The battery's current and voltage come once a second; so both times are long, and the first seconds
-of the load are left out: a fuel gauge averages. An inference's share is the power beyond idle times
-its latency.
+of each are left out: a fuel gauge averages, and the idle phone has just been at work. An
+inference's share is the power beyond idle times its latency.
 """
 
 from __future__ import annotations
@@ -43,17 +43,18 @@ def measure_energy(
     ``latency_ms`` says how many rounds fill the time. Raises ``MaceRunError`` s and the device's
     errors.
     """
-    total_s = settings.idle_s + settings.load_s
+    watched_s = settings.settle_s + settings.idle_s
+    total_s = watched_s + settings.load_s
     if not monitor.wait_for_samples(1, _PATIENCE_S):
         return Energy(why_not=monitor.note or "the phone's battery was not seen")
     if (refusal := readiness(monitor.samples[-1])) is not None:
         return Energy(why_not=refusal.reason)
     progress("idle", 0, total_s)
     seen = len(monitor.samples)
-    if not monitor.wait_for_samples(seen + settings.idle_s, settings.idle_s + _PATIENCE_S):
+    if not monitor.wait_for_samples(seen + watched_s, watched_s + _PATIENCE_S):
         return Energy(why_not="the samples of the idle phone did not come in time")
-    idle = monitor.samples[seen:]
-    progress("under load", settings.idle_s, total_s)
+    idle = monitor.samples[seen + settings.settle_s :]
+    progress("under load", watched_s, total_s)
     load: tuple[ThermalSample, ...] = ()
     for _ in range(_ATTEMPTS):
         wanted_ms = _SPARE * (settings.load_s + settings.settle_s) * 1e3

@@ -40,7 +40,7 @@ class BenchSettings:
     load_s: int = 20
     """How long the phone under load is watched, about."""
     settle_s: int = 3
-    """What is left out at the load's begin: a fuel gauge averages."""
+    """What is left out at the begin of either: a fuel gauge averages."""
     pin_governors: bool = True
     """Whether clocks are held steady where the phone permits it."""
     timeout_s: float = 900.0

@@ -63,6 +63,8 @@ def test_two_files_without_a_phone(tmp_path):
     assert wide.exit_code == 0
     phone = call("--compare", before, "--result", after, "-s", "x")
     assert "--result and a phone exclude each other" in str(phone.exception)
+    out = call("--compare", before, "--result", after, "--out", tmp_path / "c.json")
+    assert "--result and --out exclude each other" in str(out.exception)
     other = tmp_path / "model.onnx"
     other.write_bytes(b"\x08\x91")
     refused = call("--compare", str(other), "--result", after).exception
