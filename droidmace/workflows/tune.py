@@ -330,7 +330,7 @@ def _keep(journal: Journal) -> str:
         kept = counted(len(content.winners), "tuned kernel is", "tuned kernels are")
     else:
         return ""
-    return f"{kept} kept in {journal.path}: the same command goes on from there"
+    return f"{kept} kept in {journal.path}: the same command goes on from there, unless told --fresh"
 
 
 def _forget(path: Path) -> None:

@@ -357,7 +357,7 @@ def _kept(work: Path, identity: Mapping[str, str], count: int) -> str:
     if on_cpu:
         kept += f", {on_cpu:,} on the phone's processor"
     if done or on_cpu:
-        kept += " and kept: the same command goes on there"
+        kept += " and kept: the same command goes on there, unless told --fresh"
     return kept
 
 
