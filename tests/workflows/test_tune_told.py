@@ -44,7 +44,8 @@ def test_what_the_phone_s_tuner_has_found_is_kept_for_the_next_time(
     assert interrupted(story, KeyboardInterrupt()) == []
     journal.append_winner(KEY, (4, 4, 1, 0))
     journal.append_step(TUNED, 3.0)
-    said = f"1 tuned kernel is kept in {journal.path}: the same command goes on from there"
+    again = "the same command goes on from there, unless told --fresh"
+    said = f"1 tuned kernel is kept in {journal.path}: {again}"
     assert interrupted(story, how) == [said]
 
 
