@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,16 +20,13 @@ from droidmace.formats.netdef import (
     NetDef,
     OperatorDef,
     OutputShape,
-    parse_model,
 )
 from droidmace.graphs.held import held, lain_in
 from droidmace.graphs.parts import Dissection, Part
 from droidmace.graphs.variants import in_memory
+from tests.graphs.computing import compute_part, inputs_of
 from tests.graphs.mace_memory import Memory, adapted, overwritten
-from tests.graphs.test_parts import compute_part, inputs_of
 
-SAMPLES = Path(__file__).parents[1] / "samples"
-FASHION = Path(__file__).parents[2] / "examples" / "fashion_mnist" / "fashion_mnist"
 WAYS = [
     (Memory.CPU, False),
     (Memory.BUFFER, False),
@@ -75,13 +71,6 @@ def drawn(
         args=(Argument(name="opencl_mem_type", i=int(lying)),),
     )
     return MultiNetDef(nets=(net,), input_tensors=("x", "y"), output_tensors=tuple(outputs))
-
-
-@pytest.fixture(params=["tiny", "fashion"])
-def files(request: pytest.FixtureRequest) -> tuple[MultiNetDef, bytes]:
-    stem = SAMPLES / "tiny_gpu" if request.param == "tiny" else FASHION
-    graph = parse_model(stem.with_suffix(".pb").read_bytes())
-    return graph, stem.with_suffix(".data").read_bytes()
 
 
 @pytest.fixture

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from droidmace.engine.cpu_net import CpuNet
-from droidmace.engine.macelog import MaceLog
-from droidmace.engine.model import load_model
 from droidmace.errors import InputError
 from droidmace.formats.netdef import (
     Argument,
     DataType,
-    DeviceType,
     MemoryType,
     MultiNetDef,
-    parse_model,
     read_weights,
-    serialize_model,
 )
 from droidmace.graphs.activations import activations, frontier
-from droidmace.graphs.parts import Dissection, Part, describe
-from droidmace.graphs.runtime import on_runtime
+from droidmace.graphs.parts import Dissection, describe
 from droidmace.graphs.variants import (
     in_memory,
     is_half,
@@ -34,46 +25,7 @@ from droidmace.graphs.variants import (
     uses_winograd,
     without_winograd,
 )
-
-SAMPLES = Path(__file__).parents[1] / "samples"
-FASHION = Path(__file__).parents[2] / "examples" / "fashion_mnist" / "fashion_mnist"
-
-
-@pytest.fixture(params=["tiny", "fashion"])
-def files(request: pytest.FixtureRequest) -> tuple[MultiNetDef, bytes]:
-    stem = SAMPLES / "tiny_gpu" if request.param == "tiny" else FASHION
-    graph = parse_model(stem.with_suffix(".pb").read_bytes())
-    return graph, stem.with_suffix(".data").read_bytes()
-
-
-@pytest.fixture
-def dissection(files: tuple[MultiNetDef, bytes]) -> Dissection:
-    return Dissection(files[0])
-
-
-def compute(
-    graph: MultiNetDef, weights: bytes, inputs: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """The engine's CPU net, from the bytes of a file."""
-    again = parse_model(serialize_model(on_runtime(graph, DeviceType.CPU)))
-    return CpuNet(load_model(again, weights), MaceLog({})).run(inputs)
-
-
-def compute_part(
-    part: Part, weights: bytes, tensors: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """By the whole net's names."""
-    fed = {short: tensors[name] for name, short in part.inputs.items()}
-    found = compute(part.model, weights, fed)
-    return {name: found[short] for name, short in part.outputs.items()}
-
-
-def inputs_of(graph: MultiNetDef) -> dict[str, np.ndarray]:
-    random = np.random.default_rng(1)
-    return {
-        info.name: random.uniform(0, 1, info.dims).astype(np.float32)
-        for info in graph.nets[0].input_infos
-    }
+from tests.graphs.computing import compute, compute_part, inputs_of
 
 
 def test_every_tensor_at_once_gives_the_net_s_own_outputs(
