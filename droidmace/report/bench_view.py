@@ -165,7 +165,8 @@ def _meanwhile(processes: Sequence[BenchProcess]) -> str:
     parts = []
     for name, unit, values in (
         ("chip", "°C", [one.hottest_c for one in processes if one.hottest_c is not None]),
-        ("GPU", "MHz", [one.gpu_mhz for one in processes if one.gpu_mhz is not None]),
+        # 0 is a GPU that slept again.
+        ("GPU", "MHz", [one.gpu_mhz for one in processes if one.gpu_mhz]),
     ):
         if values:
             low, high = min(values), max(values)

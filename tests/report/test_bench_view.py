@@ -54,6 +54,12 @@ def test_figures_and_what_a_sample_is():
     assert "█" in text
 
 
+def test_a_gpu_that_slept_again_lowers_no_clock():
+    asleep = replace(RESULT.processes[0], gpu_mhz=0.0)
+    text = shown(bench_view(replace(RESULT, processes=(asleep, *RESULT.processes[1:]))))
+    assert "GPU 585 MHz" in text
+
+
 def test_memory_energy_and_ops():
     ops = tuple(
         OpTime(f"conv{n}", "Conv2D", 0.0, 0.1, 0.1 * (n + 1), 1.0, (1, 8, 8, 4)) for n in range(12)
