@@ -330,7 +330,8 @@ def _keep(journal: Journal) -> str:
         kept = counted(len(content.winners), "tuned kernel is", "tuned kernels are")
     else:
         return ""
-    return f"{kept} kept in {journal.path}: the same command goes on from there, unless told --fresh"
+    where = f"{kept} kept in {journal.path}"
+    return f"{where}: the same command goes on from there, unless told --fresh"
 
 
 def _forget(path: Path) -> None:
