@@ -15,17 +15,16 @@ from droidmace.macerun.events import OutputLine, ResultTable, Stage, StageReache
 from droidmace.macerun.invocation import Invocation
 from droidmace.macerun.memory import MemoryReader, memory_shell
 from droidmace.macerun.op_summary import OpSummaryReader
-from droidmace.macerun.output import classify_warning
 from droidmace.macerun.session import LineCallback, MaceRunSession
 from droidmace.results import MaceRunResult, RunTimes
 from droidmace.results.bench import OpProfile
 from droidmace.workflows.bench_request import BenchFiles, BenchSettings
 from droidmace.workflows.measure import (
-    PARAMETERS_UNUSED,
     PROVE_SOURCES_VLOG,
     Layout,
     average_ms,
     emptied_storage,
+    refuse_other_run,
     times_of,
 )
 from droidmace.workflows.shipped_files import check_taken
@@ -43,14 +42,21 @@ class BenchRuns:
     """Runs the processes of one model on one phone; all that they need is there already."""
 
     def __init__(
-        self, device: Device, layout: Layout, base: Invocation, settings: BenchSettings
+        self,
+        device: Device,
+        layout: Layout,
+        base: Invocation,
+        settings: BenchSettings,
+        session: MaceRunSession | None = None,
     ) -> None:
         self._device = device
         self._layout = layout
         self._base = base
         self._settings = settings
-        self._session = MaceRunSession(device, layout.root)
+        self._session = session or MaceRunSession(device, layout.root)
         self._parameters = ""
+        self._starts_warm = False
+        """Whether all programs come from what is stored."""
 
     def prepare(self, files: BenchFiles) -> Prepared:
         """Give the phone what the bundle ships, or let it store what it compiles.
@@ -80,6 +86,7 @@ class BenchRuns:
         second = self._run(proof) if sources.source else first
         if not shipped and sources.source and not second.programs.cache:
             warning = "the phone does not use what it stored: every start is a cold one"
+        self._starts_warm = bool(second.programs.cache) and not second.programs.source
         return Prepared(second, warning)
 
     def cold(self) -> RunTimes:
@@ -174,13 +181,12 @@ class BenchRuns:
         result = self._session.run(
             invocation, timeout_s=self._settings.timeout_s, on_line=on_line, pty=pty
         )
-        for text in result.warnings:
-            if invocation.opencl_parameter_file and classify_warning(text) in PARAMETERS_UNUSED:
-                raise MaceRunOutputError(
-                    f"mace_run went on without the tuned parameters: {text}",
-                    where=self._device.serial,
-                    hint="something else writes to the phone's run folder: stop it, run again",
-                )
+        refuse_other_run(
+            result,
+            self._device.serial,
+            parameters=bool(invocation.opencl_parameter_file),
+            program=self._starts_warm and invocation.storage_dir == self._layout.storage("bench"),
+        )
         return result
 
     def _emptied(self, name: str) -> str:

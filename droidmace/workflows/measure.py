@@ -30,7 +30,7 @@ PROVE_SOURCES_VLOG = 3
 """VLOG level at which mace_run says where each OpenCL program and each parameter came from."""
 
 # What mace_run says, at its default log level, when it goes on without what it was given.
-PARAMETERS_UNUSED = {WarningKind.PARAMETERS_MISSING, WarningKind.PARAMETERS_DAMAGED}
+_PARAMETERS_UNUSED = {WarningKind.PARAMETERS_MISSING, WarningKind.PARAMETERS_DAMAGED}
 _PROGRAM_UNUSED = {
     WarningKind.STORE_MISSING,
     WarningKind.STORE_DAMAGED,
@@ -133,6 +133,25 @@ class Load:
     result: MaceRunResult | None
 
 
+def refuse_other_run(
+    result: MaceRunResult, serial: str, *, parameters: bool, program: bool
+) -> None:
+    """A run that went on without what it was given would be measured as the wrong thing.
+
+    ``parameters``, ``program``: whether it was given tuned parameters, and a compiled program that
+    this phone takes. Raises ``MaceRunOutputError``.
+    """
+    unused = _PARAMETERS_UNUSED if parameters else set()
+    unused = unused | (_PROGRAM_UNUSED if program else set())
+    for text in result.warnings:
+        if classify_warning(text) in unused:
+            raise MaceRunOutputError(
+                f"mace_run went on without what it was to use: {text}",
+                where=serial,
+                hint="something else writes to the phone's run folder: stop it, run again",
+            )
+
+
 class Measurer:
     """Runs the processes of one model on one phone."""
 
@@ -163,19 +182,13 @@ class Measurer:
         return result
 
     def _refuse_other_run(self, invocation: Invocation, result: MaceRunResult) -> None:
-        """A run that went on without what it was given would be measured as the wrong thing."""
-        unused: set[WarningKind] = set()
-        if invocation.opencl_parameter_file:
-            unused |= PARAMETERS_UNUSED
-        if self.program_usable and invocation.storage_dir == self._layout.storage("shipped"):
-            unused |= _PROGRAM_UNUSED
-        for text in result.warnings:
-            if classify_warning(text) in unused:
-                raise MaceRunOutputError(
-                    f"mace_run went on without what it was to use: {text}",
-                    where=self._device.serial,
-                    hint="something else writes to the phone's run folder: stop it, run again",
-                )
+        shipped = invocation.storage_dir == self._layout.storage("shipped")
+        refuse_other_run(
+            result,
+            self._device.serial,
+            parameters=bool(invocation.opencl_parameter_file),
+            program=self.program_usable and shipped,
+        )
 
     def _times(self, invocation: Invocation) -> RunTimes:
         return times_of(self._run(invocation), self._device)

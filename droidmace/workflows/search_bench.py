@@ -8,21 +8,17 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from droidmace.devices.base import Device
-from droidmace.errors import MaceRunError, MaceRunOutputError
+from droidmace.errors import MaceRunError
 from droidmace.formats.obfuscation import obfuscate_symbol
 from droidmace.formats.tuned_parameters import TunedParameters
-from droidmace.macerun.events import WarningKind
 from droidmace.macerun.invocation import Invocation
-from droidmace.macerun.output import classify_warning
 from droidmace.macerun.series import ProcessFailure, ProcessOutcome, Series
 from droidmace.macerun.session import MaceRunSession
-from droidmace.results import MaceRunResult
 from droidmace.tuning.search import Group, Params, Plan, RunRecord, RunStatus
-from droidmace.workflows.measure import Layout
+from droidmace.workflows.measure import Layout, refuse_other_run
 
 _MAX_FAILURES_IN_A_ROW = 6
 """So many processes without a table, none of them the driver's refusal: the phone is broken."""
-_UNUSED = {WarningKind.PARAMETERS_MISSING, WarningKind.PARAMETERS_DAMAGED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +128,7 @@ class PhoneBench:
     def _record(self, plan: Plan, outcome: ProcessOutcome) -> RunRecord:
         if isinstance(outcome, ProcessFailure):
             return self._failed(plan, outcome)
-        self._refuse_without_parameters(outcome)
+        refuse_other_run(outcome, self._serial, parameters=True, program=False)
         calls = Counter(op.name for op in outcome.ops)
         missing = [op for op in self._group_of_op if not calls[op]]
         if missing:
@@ -171,13 +167,3 @@ class PhoneBench:
             guilty=guilty,
             reason=failure.reason,
         )
-
-    def _refuse_without_parameters(self, result: MaceRunResult) -> None:
-        """A run that went on without its file would be measured as the wrong thing."""
-        for text in result.warnings:
-            if classify_warning(text) in _UNUSED:
-                raise MaceRunOutputError(
-                    f"mace_run went on without what it was to use: {text}",
-                    where=self._serial,
-                    hint="something else writes to the phone's run folder: stop it, run again",
-                )
