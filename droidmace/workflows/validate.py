@@ -18,7 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from droidmace.bundle.writer import name_part
-from droidmace.errors import DroidmaceError, InputError
+from droidmace.devices.base import Device
+from droidmace.errors import DeviceError, DroidmaceError, InputError
 from droidmace.files import write_atomically
 from droidmace.formats.netdef import DeviceType, parse_model, serialize_model
 from droidmace.graphs.runtime import on_runtime
@@ -103,6 +104,8 @@ class _Story:
                 setup = self._setup(plan, place)
                 phase.summary = f"{place.summary}; {plan.count:,} samples"
             lock = stack.enter_context(taken(place.device, self._phase, self._warnings))
+            if plan.against == CPU:
+                stack.callback(_take_away, place.device, _cpu_graph(place))
             with self._phase("push") as phase:
                 self._push(setup, phase)
             identity = self._identity(setup)
@@ -326,6 +329,12 @@ def _parameters_path(place: Workplace) -> str:
 
 def _cpu_graph(place: Workplace) -> str:
     return f"{place.layout.graph}.cpu"
+
+
+def _take_away(device: Device, path: str) -> None:
+    """Remove a file from a phone as far as that can be reached."""
+    with contextlib.suppress(DeviceError):
+        device.remove(path)
 
 
 @contextlib.contextmanager

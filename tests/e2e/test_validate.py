@@ -35,10 +35,9 @@ def validate(droidmace: Droidmace, phone: Phone, out: Path, *arguments: object) 
 
 
 def left_on(phone_lab: PhoneLab, phone: Phone) -> list[str]:
-    """What is there of a batch: its folder, and whatever is named as ``split`` names samples."""
-    found = phone_lab.output(
-        phone, "find /data/local/tmp/mace_run -name batch -o -name '*_aaa?' -o -name '*.tar'"
-    )
+    """What is there of a run: its folder, what is named as ``split`` names samples, its graph."""
+    names = "-name batch -o -name '*_aaa?' -o -name '*.tar' -o -name '*.cpu'"
+    found = phone_lab.output(phone, f"find /data/local/tmp/mace_run {names}")
     return found.splitlines()
 
 
